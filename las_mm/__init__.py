@@ -1,0 +1,1 @@
+"""las_mm: latency-aware spatial-wise dynamic networks as an OpenMMLab plugin."""
