@@ -1,0 +1,8 @@
+"""Masker, block trace and dynamic residual blocks; needs only torch."""
+
+from .bottleneck import DynamicBasicBlock, DynamicBottleneck
+from .dynamic_block import DynamicBlock
+from .masker import Masker
+from .trace import BlockTrace
+
+__all__ = ['BlockTrace', 'DynamicBasicBlock', 'DynamicBlock', 'DynamicBottleneck', 'Masker']

@@ -1,0 +1,114 @@
+"""What makes a residual block dynamic, whichever framework the block comes from (Sec. 3.2)."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from las_mm.ops import conv_size
+from las_mm.ops.executors import Executor, choose_executor
+
+from .masker import Masker
+from .trace import BlockTrace
+
+
+class DynamicBlock:
+    """Mixin that turns a residual block into a spatial-wise dynamic one.
+
+    It expects of the block what torchvision's, mmdet's and mmpretrain's have in common:
+    ``conv1, conv2[, conv3]``, ``norm1, norm2[, norm3]``, ``relu``, ``downsample`` and ``with_cp``.
+    Until :meth:`make_dynamic` is called the block stays static. The output is
+
+        relu(M ⊙ branch(x) + identity(x)),
+
+    with M the masker's decision upsampled by S: skipped pixels carry relu(identity).
+    """
+
+    masker: Masker
+    trace: BlockTrace | None = None
+    name: str = ''
+    executor: str = 'dense'
+    with_cp: bool = False
+
+    def make_dynamic(self, granularity: int, name: str = '', **masker: float) -> None:
+        """Give the block a masker.
+
+        Args:
+            granularity: S, edge of a patch in pixels of the block's output.
+            name: The block's name in its backbone, used in traces and messages.
+            masker: Further arguments of :class:`Masker`.
+        """
+        self.name = name
+        self.masker = Masker(self.conv1.in_channels, granularity, self.stride_product, **masker)
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether :meth:`make_dynamic` was called."""
+        return hasattr(self, 'masker')
+
+    @property
+    def stride_product(self) -> int:
+        """Stride of the whole block."""
+        return self.conv1.stride[0] * self.conv2.stride[0]
+
+    def branch_layers(self) -> Iterator[tuple[nn.Module, nn.Module]]:
+        """(convolution, normalisation) pairs of the residual branch, in order."""
+        yield self.conv1, self.norm1
+        yield self.conv2, self.norm2
+        if hasattr(self, 'conv3'):
+            yield self.conv3, self.norm3
+
+    def branch(self, x: Tensor) -> Tensor:
+        """The residual branch, dense: (N, C, H, W) -> (N, C', H', W'), before the addition."""
+        *body, (conv, norm) = self.branch_layers()
+        for body_conv, body_norm in body:
+            x = self.relu(body_norm(body_conv(x)))
+        return norm(conv(x))
+
+    def identity(self, x: Tensor) -> Tensor:
+        """The shortcut, always dense: (N, C, H, W) -> (N, C', H', W')."""
+        return x if self.downsample is None else self.downsample(x)
+
+    def checkpointed_branch(self, x: Tensor) -> Tensor:
+        """:meth:`branch`, recomputed in the backward pass if ``with_cp``."""
+        if self.with_cp and x.requires_grad:
+            return checkpoint(self.branch, x, use_reentrant=False)
+        return self.branch(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C', H', W'); leaves a :class:`BlockTrace` in ``self.trace``."""
+        if not self.is_dynamic:
+            return self.relu(self.checkpointed_branch(x) + self.identity(x))
+        self._check_granularity(x)
+        out, mask = self._executor(x)(self, x)
+        self.trace = self._make_trace(x, mask)
+        return out
+
+    def _executor(self, x: Tensor) -> Executor:
+        learning = self.masker.training or torch.is_grad_enabled()
+        return choose_executor('dense' if learning else self.executor, self, x)
+
+    def _check_granularity(self, x: Tensor) -> None:
+        height, width = conv_size(x.shape[-2:], self.stride_product)
+        if self.masker.granularity > max(height, width):
+            raise ValueError(
+                f'granularity: block {self.name} has S={self.masker.granularity}, larger than its '
+                f'{height}x{width} feature map; choose S <= {max(height, width)} for this stage, '
+                'or a larger input'
+            )
+
+    def _make_trace(self, x: Tensor, mask: Tensor) -> BlockTrace:
+        input_size = tuple(x.shape[-2:])
+        conv1_size = conv_size(input_size, self.conv1.stride[0])
+        return BlockTrace(
+            name=self.name,
+            mask=mask,
+            granularity=self.masker.granularity,
+            input_size=input_size,
+            conv1_size=conv1_size,
+            size=conv_size(conv1_size, self.conv2.stride[0]),
+            kernel_size=self.conv2.kernel_size[0],
+            stride=self.conv2.stride[0],
+            dilation=self.conv2.dilation[0],
+        )

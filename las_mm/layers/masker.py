@@ -1,0 +1,63 @@
+"""The masker M: which patches of a block's output are worth computing (Sec. 3.2)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from las_mm.ops import gumbel_decision
+
+
+class Masker(nn.Module):
+    """Average pooling to the coarse grid, then a 1×1 convolution to two logits.
+
+    The pooling windows are the S×S patches of the block's output, that is (S·stride)² pixels of
+    its input; the last row and column of windows average over what lies inside the image.
+
+    Args:
+        in_channels: Channels of the block's input.
+        granularity: S, edge of a patch in pixels of the block's output.
+        stride: Stride of the block.
+        keep_bias: Initial bias of the keep logit; larger than ``skip_bias`` so that training
+            starts with nearly every patch active.
+        skip_bias: Initial bias of the skip logit.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        granularity: int,
+        stride: int = 1,
+        keep_bias: float = 5.0,
+        skip_bias: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.granularity = granularity
+        self.window = granularity * stride
+        self.biases = (keep_bias, skip_bias)
+        self.temperature = 1.0
+        self.conv = nn.Conv2d(in_channels, 2, kernel_size=1)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Reset weights and biases; also mmengine's hook, called after a backbone's own init."""
+        self.conv.reset_parameters()
+        with torch.no_grad():
+            self.conv.bias.copy_(torch.tensor(self.biases))
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Keep and skip logits of each patch: (N, C, H, W) -> (N, 2, h, w).
+
+        Never in reduced precision under autocast: a rounding must not decide a patch.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.to(self.conv.weight.dtype)
+            if self.window > 1:
+                x = F.avg_pool2d(x, self.window, ceil_mode=True, count_include_pad=False)
+            return self.conv(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Decide: (N, C, H, W) -> mask (N, 1, h, w) in {0, 1}, sampled in training mode."""
+        return gumbel_decision(self.logits(x), self.temperature, self.training)
+
+    def extra_repr(self) -> str:
+        return f'granularity={self.granularity}, window={self.window}'

@@ -1,0 +1,31 @@
+"""L_bounds: every block stays near the target early in training (Sec. 3.5, after DynConv)."""
+
+from math import cos, pi
+
+from torch import Tensor
+
+
+def bounds(progress: float, target: float, duration: float = 0.33) -> tuple[float, float]:
+    """Lower and upper bound of a block's rate: both t at the start, 0 and 1 after ``duration``.
+
+    With a = cos²(min(1, progress / duration)·π/2): lower = a·t, upper = 1 − a·(1 − t).
+
+    Args:
+        progress: Share of training done, in [0, 1].
+        target: t.
+        duration: Share of training over which the bounds open.
+    """
+    closed = cos(min(1.0, progress / duration) * pi / 2) ** 2
+    return closed * target, 1 - closed * (1 - target)
+
+
+def bounds_loss(rates: Tensor, lower: float, upper: float) -> Tensor:
+    """L_bounds: mean over blocks of max(0, q − upper)² + max(0, lower − q)².
+
+    Args:
+        rates: (blocks,) the bounded quantity q of each block, its activation rate in the paper.
+        lower: Lower bound.
+        upper: Upper bound.
+    """
+    excess = (rates - upper).clamp(min=0) ** 2 + (lower - rates).clamp(min=0) ** 2
+    return excess.mean()

@@ -1,0 +1,32 @@
+"""Distillation from the static network (last term of Eq. 2)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def distillation_loss(
+    student: Tensor, teacher: Tensor, temperature: float = 4.0, sigmoid: bool = False
+) -> Tensor:
+    """T²·KL(σ(y/T) ‖ σ(y'/T)), averaged over rows.
+
+    Args:
+        student: (rows, classes) logits y of the dynamic network.
+        teacher: (rows, classes) logits y' of the static network.
+        temperature: T.
+        sigmoid: Whether each class is a Bernoulli variable of its own, as in RetinaNet; the
+            divergences of the classes add up.
+    """
+    # F.kl_div(q, p) is KL(p ‖ q): the student is its target.
+    if sigmoid:
+        student, teacher = _with_complement(student), _with_complement(teacher)
+    log_student = F.log_softmax(student.float() / temperature, dim=-1)
+    log_teacher = F.log_softmax(teacher.float() / temperature, dim=-1)
+    divergence = F.kl_div(log_teacher, log_student, reduction='none', log_target=True)
+    rows = divergence.flatten(1).sum(1)
+    return temperature**2 * (rows.mean() if len(rows) else rows.sum())
+
+
+def _with_complement(logits: Tensor) -> Tensor:
+    """Bernoulli logits (rows, classes) as softmax logits (rows, classes, 2)."""
+    return torch.stack([logits, torch.zeros_like(logits)], dim=-1)

@@ -1,0 +1,121 @@
+"""What makes a staged backbone dynamic, whichever framework the backbone comes from."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from las_mm.accounting import NetworkCost, block_cost, conv_macs
+from las_mm.layers import BlockTrace, DynamicBlock
+from las_mm.ops import conv_size, parse_granularity
+from las_mm.ops.executors import check_executor
+
+
+class DynamicBackbone:
+    """Mixin for backbones with stages ``layer1``, ``layer2``, … of :class:`DynamicBlock`.
+
+    The traces of the last forward stay in :attr:`traces`, where losses, hooks and reports read
+    them.
+    """
+
+    freeze_maskers: bool = False
+
+    def make_dynamic(
+        self,
+        granularity: str | Sequence[int],
+        executor: str = 'dense',
+        freeze_maskers: bool = False,
+        masker: dict | None = None,
+    ) -> None:
+        """Give every block its masker.
+
+        Args:
+            granularity: S_net, one S per stage, as ``'4-4-7-1'`` or a sequence of integers.
+            executor: Executor of inference, see :mod:`las_mm.ops.executors`.
+            freeze_maskers: Whether frozen stages freeze their maskers, too.
+            masker: Further arguments of every :class:`~las_mm.layers.Masker`.
+
+        Raises:
+            TypeError, ValueError: If an argument is not one of the allowed ones.
+        """
+        stages = [getattr(self, name) for name in self.stage_names]
+        self.granularity = parse_granularity(granularity, len(stages))
+        for name, stage, size in zip(self.stage_names, stages, self.granularity, strict=True):
+            for index, block in enumerate(stage):
+                block.make_dynamic(size, name=f'{name}.{index}', **(masker or {}))
+        self.freeze_maskers = freeze_maskers
+        self.executor = executor
+
+    @property
+    def stage_names(self) -> list[str]:
+        """Names of the stages, as in the state dict."""
+        return [name for name, _ in self.named_children() if name.startswith('layer')]
+
+    @property
+    def blocks(self) -> list[DynamicBlock]:
+        """The dynamic blocks, in order of execution."""
+        return [block for block in self.modules() if isinstance(block, DynamicBlock)]
+
+    @property
+    def traces(self) -> list[BlockTrace]:
+        """What each block did in the last forward.
+
+        Raises:
+            ValueError: If there was no forward yet.
+        """
+        traces = [block.trace for block in self.blocks]
+        if None in traces:
+            raise ValueError('traces: there are none before the first forward of the backbone')
+        return traces
+
+    @property
+    def executor(self) -> str:
+        """Executor of inference; training is always dense."""
+        return self._executor
+
+    @executor.setter
+    def executor(self, name: str) -> None:
+        self._executor = check_executor(name)
+        for block in self.blocks:
+            block.executor = name
+
+    def set_temperature(self, temperature: float) -> None:
+        """Set τ of every masker (Eq. 1)."""
+        for block in self.blocks:
+            block.masker.temperature = temperature
+
+    def cost(self, extra_macs: int = 0) -> NetworkCost:
+        """MACs for one image of the last forward's size.
+
+        Args:
+            extra_macs: What else belongs to the network, such as the classifier.
+        """
+        blocks = zip(self.blocks, self.traces, strict=True)
+        return NetworkCost(self._stem_macs() + extra_macs, tuple(block_cost(*b) for b in blocks))
+
+    @property
+    def stem_convs(self) -> list[nn.Conv2d]:
+        """The convolutions before the first block, in order."""
+        stem = self.stem if getattr(self, 'deep_stem', False) else self.conv1
+        return [module for module in stem.modules() if isinstance(module, nn.Conv2d)]
+
+    def _stem_macs(self) -> int:
+        macs, size = 0, self.input_size
+        for conv in self.stem_convs:
+            size = conv_size(size, conv.stride[0])
+            macs += conv_macs(conv, size)
+        return macs
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The framework's forward on images (N, 3, H, W); remembers (H, W) for :meth:`cost`."""
+        self.input_size = tuple(x.shape[-2:])
+        return super().forward(x)
+
+    def _freeze_stages(self) -> None:
+        """Freeze as the framework does, but let maskers of frozen stages learn on request."""
+        super()._freeze_stages()
+        if self.freeze_maskers:
+            return
+        for index in range(self.frozen_stages):
+            for block in getattr(self, f'layer{index + 1}'):
+                if block.is_dynamic:
+                    block.masker.requires_grad_(True).train(self.training)

@@ -1,0 +1,54 @@
+"""LAS-ResNet (Sec. 3.2), whatever the framework: it only assembles dynamic blocks."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from torch import nn
+
+from las_mm.layers import DynamicBlock
+
+from .backbone import DynamicBackbone
+
+
+class LASResNetMixin(DynamicBackbone):
+    """LAS-ResNet-18/34/50/101/152; mixed into a framework's ResNet, whose options it keeps.
+
+    Args:
+        depth: Depth of the static ResNet.
+        granularity: S_net, one S per stage, as ``'4-4-7-1'`` or a sequence of integers.
+        executor: How inference runs, see :mod:`las_mm.ops.executors`.
+        freeze_maskers: Whether ``frozen_stages`` freeze their maskers, too (left in eval mode,
+            they decide without noise). By default only the static weights are frozen.
+        masker: Further arguments of :class:`~las_mm.layers.Masker`, such as ``keep_bias``.
+        **kwargs: Every option of the framework's ResNet, except ``dcn`` and ``plugins``.
+
+    Raises:
+        TypeError, ValueError: If an option is not one of the allowed ones.
+    """
+
+    dynamic_blocks: ClassVar[dict[type[nn.Module], type[DynamicBlock]]]
+
+    def __init__(
+        self,
+        depth: int,
+        granularity: str | Sequence[int] = (4, 4, 7, 1),
+        executor: str = 'dense',
+        freeze_maskers: bool = False,
+        masker: dict | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if depth not in self.arch_settings:
+            allowed = ', '.join(map(str, self.arch_settings))
+            raise ValueError(f'depth: got {depth!r}; choose one of {allowed}')
+        for option in ('dcn', 'plugins'):
+            if kwargs.get(option) is not None:
+                raise ValueError(
+                    f'{option}: got {kwargs[option]!r}; a dynamic block has plain '
+                    f'convolutions only, leave {option} out'
+                )
+        super().__init__(depth, **kwargs)
+        self.make_dynamic(granularity, executor, freeze_maskers, masker)
+
+    def make_res_layer(self, block: type[nn.Module], **kwargs: Any) -> nn.Module:
+        """The framework's stage, of dynamic blocks."""
+        return super().make_res_layer(block=self.dynamic_blocks[block], **kwargs)

@@ -1,0 +1,26 @@
+"""The reference executor: everything is computed, then multiplied by the mask."""
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from las_mm.ops.geometry import upsample_mask
+
+if TYPE_CHECKING:
+    from las_mm.layers import DynamicBlock
+
+
+def execute_dense(block: 'DynamicBlock', x: Tensor) -> tuple[Tensor, Tensor]:
+    """Dense-masked execution, the one used in training: batch norms see dense statistics.
+
+    Args:
+        block: The dynamic block.
+        x: (N, C, H, W).
+
+    Returns:
+        The output relu(M ⊙ branch(x) + identity(x)) and the coarse mask.
+    """
+    mask = block.masker(x)
+    out = block.checkpointed_branch(x)
+    pixels = upsample_mask(mask, block.masker.granularity, out.shape[-2:])
+    return block.relu(out * pixels.to(out.dtype) + block.identity(x)), mask

@@ -1,0 +1,89 @@
+"""Geometry of S×S patches: granularity, grid, upsampling and dilation of masks (Sec. 3.2)."""
+
+from collections.abc import Sequence
+from math import ceil
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def parse_granularity(value: str | Sequence[int], num_stages: int = 4) -> tuple[int, ...]:
+    """Read S_net, the granularity S of each stage.
+
+    Args:
+        value: Either the paper's notation ``'4-4-7-1'`` or a sequence of integers.
+        num_stages: Number of stages of the backbone.
+
+    Returns:
+        One positive integer per stage: the edge of a patch in pixels of the block's output.
+
+    Raises:
+        TypeError: If an entry is not an integer.
+        ValueError: If there is not one entry per stage, or one is smaller than 1.
+    """
+    example = '-'.join('4471'[:num_stages])
+    hint = f"give {num_stages} integers >= 1, one per stage, such as '{example}'"
+    entries = value.split('-') if isinstance(value, str) else value
+    if not isinstance(entries, Sequence):
+        raise TypeError(f'granularity: got {value!r}; {hint}')
+    if isinstance(value, str):
+        if not all(entry.isdigit() for entry in entries):
+            raise ValueError(f'granularity: got {value!r}; {hint}')
+        entries = [int(entry) for entry in entries]
+    if any(isinstance(entry, bool) or not isinstance(entry, int) for entry in entries):
+        raise TypeError(f'granularity: got {value!r}; {hint}')
+    if len(entries) != num_stages or min(entries) < 1:
+        raise ValueError(f'granularity: got {value!r}; {hint}')
+    return tuple(entries)
+
+
+def conv_size(size: tuple[int, int], stride: int) -> tuple[int, int]:
+    """Output (H, W) of a "same"-padded convolution of the given stride on an (H, W) input."""
+    return ceil(size[0] / stride), ceil(size[1] / stride)
+
+
+def grid_size(size: tuple[int, int], granularity: int) -> tuple[int, int]:
+    """Number of S×S patches down and across an (H, W) feature; the last ones may be cut."""
+    return conv_size(size, granularity)
+
+
+def upsample_mask(mask: Tensor, granularity: int, size: tuple[int, int]) -> Tensor:
+    """Spread a coarse mask over the pixels of the feature (nearest neighbour, last patches cut).
+
+    Args:
+        mask: (N, 1, ceil(H/S), ceil(W/S)).
+        granularity: S.
+        size: (H, W) of the feature.
+
+    Returns:
+        (N, 1, H, W), same dtype.
+    """
+    if granularity == 1:
+        return mask
+    fine = mask.repeat_interleave(granularity, -2).repeat_interleave(granularity, -1)
+    return fine[..., : size[0], : size[1]]
+
+
+def dilate_mask(
+    mask: Tensor, input_size: tuple[int, int], kernel_size: int, stride: int = 1, dilation: int = 1
+) -> Tensor:
+    """Mark the input pixels which a convolution reads to compute the masked output pixels.
+
+    A max-pooling, so that the gradient of the first convolution's cost reaches the mask.
+
+    Args:
+        mask: (N, 1, H', W') float mask of the convolution's output.
+        input_size: (H, W) of the convolution's input, with (H', W') = ceil((H, W) / stride).
+        kernel_size: Odd edge of the kernel; the padding is "same".
+        stride: Stride of the convolution.
+        dilation: Dilation of the convolution.
+
+    Returns:
+        (N, 1, H, W) float mask: 1 exactly where some masked output has a tap.
+    """
+    if stride > 1:
+        spread = mask.new_zeros(*mask.shape[:2], *input_size)
+        spread[..., ::stride, ::stride] = mask
+        mask = spread
+    padding = dilation * (kernel_size // 2)
+    return F.max_pool2d(mask, kernel_size, stride=1, padding=padding, dilation=dilation)

@@ -1,0 +1,31 @@
+"""The decision which patches to compute: straight-through Gumbel-softmax (Eq. 1)."""
+
+import torch
+from torch import Tensor
+
+
+def gumbel_decision(logits: Tensor, temperature: float, training: bool) -> Tensor:
+    """Decide per patch between keep (index 0) and skip (index 1).
+
+    In training the decision is sampled with Gumbel noise and its gradient is that of the softmax
+    at ``temperature``; the value is exactly 0 or 1 in both modes. In inference a patch is kept
+    where ``logit[0] >= logit[1]``, so a tie keeps.
+
+    Args:
+        logits: (N, 2, h, w), the masker's output.
+        temperature: τ > 0 of Eq. 1; used in training only.
+        training: Whether to sample.
+
+    Returns:
+        (N, 1, h, w) mask of the logits' dtype with values in {0, 1}.
+    """
+    margin = logits[:, :1] - logits[:, 1:]
+    if not training:
+        return (margin >= 0).to(logits.dtype)
+    # A softmax over two entries is the sigmoid of their difference, and the difference of two
+    # Gumbel variables is logistic: log(u / (1 - u)) with u uniform.
+    uniform = torch.rand_like(margin).clamp_(1e-7, 1 - 1e-7)
+    soft = torch.sigmoid((margin + torch.logit(uniform)) / temperature)
+    hard = (soft >= 0.5).to(logits.dtype)
+    # Parenthesised so that the forward value is exactly 0 or 1.
+    return hard + (soft - soft.detach())
