@@ -1,1 +1,14 @@
-"""las_mm: latency-aware spatial-wise dynamic networks as an OpenMMLab plugin."""
+"""las_mm: latency-aware spatial-wise dynamic networks as an OpenMMLab plugin.
+
+Importing it (``custom_imports = dict(imports=['las_mm'])`` in a config) registers the backbones
+and hooks. Without mmengine only the layers and executors are there, which need nothing but torch.
+"""
+
+from importlib.util import find_spec
+
+from .version import __version__
+
+if find_spec('mmengine'):
+    from . import checkpoint, hooks, models  # noqa: F401
+
+__all__ = ['__version__']

@@ -119,3 +119,25 @@ class DynamicBackbone:
             for block in getattr(self, f'layer{index + 1}'):
                 if block.is_dynamic:
                     block.masker.requires_grad_(True).train(self.training)
+
+
+def find_backbone(model: nn.Module) -> DynamicBackbone:
+    """The dynamic backbone inside a detector, a classifier or a wrapper of one.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    for module in model.modules():
+        if isinstance(module, DynamicBackbone):
+            return module
+    raise ValueError(
+        f'model: {type(model).__name__} has no dynamic backbone; '
+        "use backbone=dict(type='LASResNet', granularity='4-4-7-1', ...)"
+    )
+
+
+def classifier_macs(model: nn.Module) -> int:
+    """MACs of a classifier's linear layers for one image; 0 for a detector (Sec. 4.3)."""
+    head = getattr(model, 'head', None)
+    layers = head.modules() if head is not None else ()
+    return sum(layer.weight.numel() for layer in layers if isinstance(layer, nn.Linear))

@@ -1,0 +1,100 @@
+"""Checkpoints that are safe to load and never half-written.
+
+mmengine loads with ``torch.load``, which by default accepts weights and plain types only, but
+saves log histories as Python objects; and it writes a checkpoint in place. Importing this module
+replaces mmengine's loader of local files and its local storage by the two below.
+"""
+
+import os
+import pickle
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+import torch
+from mmengine.fileio import LocalBackend
+from mmengine.fileio.backends import register_backend
+from mmengine.runner.checkpoint import CheckpointLoader
+
+TRUST = 'LAS_MM_TRUST_CHECKPOINT'
+
+
+class _Dropped:
+    """Stands where a checkpoint holds an object that is neither weights nor a plain type."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        pass
+
+    def __setstate__(self, state) -> None:
+        pass
+
+
+# What mmengine's own checkpoints hold beside plain types; never built, only passed over.
+_PASSED_OVER = [
+    'mmengine.logging.history_buffer.HistoryBuffer',
+    'builtins.getattr',
+    '_codecs.encode',
+    *(
+        f'numpy.{name}'
+        for core in ('core', '_core')
+        for name in (f'{core}.multiarray._reconstruct', f'{core}.multiarray.scalar')
+    ),
+    'numpy.ndarray',
+    'numpy.dtype',
+]
+
+
+@CheckpointLoader.register_scheme(prefixes='', force=True)
+def load_from_local(filename: str, map_location=None) -> dict:
+    """Load a checkpoint file without executing any code it may hold.
+
+    Log histories and NumPy arrays in checkpoints of others are passed over; set the environment
+    variable ``LAS_MM_TRUST_CHECKPOINT=1`` (``--trust-checkpoint`` of the tools) to unpickle
+    everything in a file of which you know the source.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a checkpoint, or holds anything but weights and plain types.
+    """
+    path = Path(filename).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f'checkpoint: no file {str(path)!r}; check the path')
+    if os.environ.get(TRUST) == '1':
+        return torch.load(path, map_location=map_location, weights_only=False)
+    try:
+        with torch.serialization.safe_globals([(_Dropped, name) for name in _PASSED_OVER]):
+            return torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).strip().splitlines()
+        unsafe = next((line.strip() for line in reason if 'GLOBAL' in line), 'not a checkpoint')
+        raise ValueError(
+            f'checkpoint: refused {str(path)!r} ({unsafe}); it holds more than weights and plain '
+            'types. Pass --trust-checkpoint only if you trust its source'
+        ) from None
+    except (RuntimeError, EOFError) as error:
+        raise ValueError(
+            f'checkpoint: {str(path)!r} cannot be read, it is truncated or not a checkpoint ({error})'
+        ) from None
+
+
+class AtomicLocalBackend(LocalBackend):
+    """Writes to a temporary file, then renames: a file is whole or not there."""
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        filepath = Path(filepath)
+        filepath.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=filepath.parent, prefix='.', suffix='.tmp', delete=False) as f:
+            try:
+                f.write(obj)
+                f.flush()
+                os.fsync(f.fileno())
+                os.chmod(f.name, 0o644)
+                os.replace(f.name, filepath)
+            except BaseException:
+                os.unlink(f.name)
+                raise
+
+    def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
+        self.put(obj.encode(encoding), filepath)
+
+
+register_backend('local', AtomicLocalBackend, force=True, prefixes='')

@@ -1,0 +1,97 @@
+"""Distillation from the static network (last term of Eq. 2)."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import HOOKS, MODELS
+from mmengine.runner import load_checkpoint
+from torch import Tensor, nn
+
+from las_mm.losses import distillation_loss
+
+from .distilled_logits import LogitSource, logit_source
+from .model_loss import ModelLossHook
+
+
+@HOOKS.register_module()
+class DistillationHook(ModelLossHook):
+    """Adds β·T²·KL(student ‖ teacher) of Eq. 2 as ``loss_kd``.
+
+    The teacher is the static counterpart: frozen, in eval mode, never in the student's state
+    dict. Classifiers are distilled by their class logits; two-stage detectors by the class logits
+    of the student's sampled proposals, for which the teacher pools its own features; one-stage
+    detectors by the class logits of every anchor.
+
+    Args:
+        teacher: The teacher's model as a dict, a config, or the path of a config file.
+        checkpoint: The teacher's trained weights: a path or URL.
+        beta: β.
+        temperature: T.
+
+    Raises:
+        ValueError: If the checkpoint is missing or an argument is not one of the allowed ones.
+
+    Example:
+        >>> custom_hooks = [
+        ...     dict(type='DistillationHook', teacher='configs/my_static_r50.py',
+        ...          checkpoint='work_dirs/my_static_r50/epoch_12.pth')]
+    """
+
+    def __init__(
+        self,
+        teacher: str | dict,
+        checkpoint: str | None = None,
+        beta: float = 0.5,
+        temperature: float = 4.0,
+    ) -> None:
+        if not checkpoint:
+            raise ValueError(
+                f'checkpoint: got {checkpoint!r}; a teacher needs trained weights, give a path or URL'
+            )
+        if not beta >= 0:
+            raise ValueError(f'beta: got {beta!r}; it must be >= 0, 0.5 in the paper')
+        if not temperature > 0:
+            raise ValueError(f'temperature: got T={temperature!r}; it must be > 0, 4 in the paper')
+        self.teacher_config = teacher
+        self.checkpoint = checkpoint
+        self.beta, self.temperature = beta, temperature
+
+    def prepare(self, model: nn.Module) -> None:
+        device = next(model.parameters()).device
+        teacher = MODELS.build(_model_config(self.teacher_config))
+        load_checkpoint(teacher, self.checkpoint, map_location='cpu')
+        self.teacher = teacher.to(device).eval().requires_grad_(False)
+        self.source: LogitSource = logit_source(model)
+
+    def after_train(self, runner) -> None:
+        super().after_train(runner)
+        self.source.remove()
+
+    def extra_losses(self, model: nn.Module, inputs: Any) -> dict[str, Tensor]:
+        with torch.no_grad():
+            wanted = self.source.teacher_logits(self.teacher, inputs)
+        loss = distillation_loss(
+            self.source.student_logits(), wanted, self.temperature, self.source.sigmoid
+        )
+        return {'loss_kd': self.beta * loss}
+
+
+def _model_config(teacher: str | dict) -> ConfigDict:
+    """The ``model`` of a config file, a config or itself a model's dict; without its init."""
+    if isinstance(teacher, str | Path):
+        if '::' not in str(teacher) and not Path(teacher).is_file():
+            raise FileNotFoundError(f'teacher: no config file {str(teacher)!r}; check the path')
+        teacher = Config.fromfile(teacher) if '::' not in str(teacher) else _packaged(str(teacher))
+    model = ConfigDict(teacher).get('model', ConfigDict(teacher))
+    if 'type' not in model:
+        raise ValueError(f'teacher: got {teacher!r}; give a model dict with a type, or a config')
+    return model
+
+
+def _packaged(name: str) -> Config:
+    """A config that comes with a package, such as ``mmdet::retinanet/retinanet_r50_fpn_1x_coco``."""
+    from mmengine.hub import get_config
+
+    return get_config(name)

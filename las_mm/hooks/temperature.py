@@ -1,0 +1,44 @@
+"""Schedule of the Gumbel temperature τ."""
+
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from las_mm.models.backbone import find_backbone
+
+from .model_loss import training_progress, unwrapped
+
+
+@HOOKS.register_module()
+class GumbelTemperatureHook(Hook):
+    """Sets τ of every masker: constant, or falling exponentially (Sec. 3.5, Appendix B.2, B.3).
+
+    τ(p) = start·(end / start)^p at progress p; ImageNet uses 5 → 0.1, detection a constant 0.1.
+
+    Args:
+        start: τ at the start of training.
+        end: τ at its end; leave it out for a constant.
+        by_epoch: Whether τ changes once per epoch instead of every iteration.
+
+    Raises:
+        ValueError: If a temperature is not positive.
+
+    Example:
+        >>> custom_hooks = [dict(type='GumbelTemperatureHook', start=5.0, end=0.1)]
+    """
+
+    def __init__(self, start: float = 5.0, end: float | None = None, by_epoch: bool = False):
+        self.start, self.end = start, start if end is None else end
+        self.by_epoch = by_epoch
+        for field, value in (('start', self.start), ('end', self.end)):
+            if not value > 0:
+                raise ValueError(f'{field}: got temperature {value!r}; it must be > 0')
+
+    def temperature(self, progress: float) -> float:
+        """τ at ``progress`` in [0, 1]."""
+        return self.start * (self.end / self.start) ** progress
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None):
+        temperature = self.temperature(training_progress(runner, self.by_epoch))
+        find_backbone(unwrapped(runner.model)).set_temperature(temperature)
+        runner.message_hub.update_scalar('train/temperature', temperature)
