@@ -1,0 +1,59 @@
+# Two commands matter: "make demo" and "make test". Both set up .venv first where it is missing.
+
+STACK  ?= openmmlab
+VENV   ?= .venv
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PY     := $(VENV)/bin/python
+
+DEMO_CONFIG := configs/faster_rcnn_las_r50_4-4-2-1_demo.py
+DEMO_WORK   := work_dirs/$(basename $(notdir $(DEMO_CONFIG)))
+DEMO_DATA   := data/demo/demo_dataset.json
+CLS_DATA    := data/demo_cls/demo_dataset.json
+DATA_CODE   := tools/make_demo_dataset.py $(wildcard tools/demo_data/*.py)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-data train-demo test-demo test lint clean distclean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "Variables: PYTHON=$(PYTHON) VENV=$(VENV) STACK=$(STACK) PYTEST_ARGS=$(PYTEST_ARGS)"
+
+setup:  ## create .venv with the pinned packages (done once, then takes no time)
+	@test -n "$(PYTHON)" || { echo "setup: error: no python3.11 in PATH; install it or name \
+	one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@"$(PYTHON)" tools/setup_env.py --stack $(STACK) --venv "$(VENV)"
+
+demo: setup demo-data  ## train, test and picture a LAS Faster R-CNN on real images, offline
+	@$(MAKE) --no-print-directory train-demo
+	@$(MAKE) --no-print-directory test-demo
+
+demo-data: $(DEMO_DATA) $(CLS_DATA)  ## make data/demo (detection) and data/demo_cls (classes)
+
+$(DEMO_DATA): $(DATA_CODE) | setup
+	$(PY) tools/make_demo_dataset.py
+
+$(CLS_DATA): $(DATA_CODE) | setup
+	$(PY) tools/make_demo_dataset.py --task classification
+
+# --resume goes on after an interruption, and ends at once where training is complete.
+train-demo:
+	$(PY) tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO_WORK) --resume
+
+test-demo:
+	$(PY) tools/test.py $(DEMO_CONFIG) "$$(cat $(DEMO_WORK)/last_checkpoint)" \
+	    --work-dir $(DEMO_WORK) --show-dir predictions
+
+test: setup  ## check the style and run all tests
+	$(PY) -m ruff check .
+	OMP_NUM_THREADS=1 $(PY) -m pytest --durations=10 $(PYTEST_ARGS)
+
+lint: setup  ## check the style only
+	$(PY) -m ruff check .
+
+clean:  ## remove caches, builds, the demo's data and its results
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf data/demo data/demo_cls $(DEMO_WORK)
+	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
+
+distclean: clean  ## remove .venv, too (the wheel cache in ~/.cache/las_mm stays)
+	rm -rf "$(VENV)"

@@ -1,0 +1,1 @@
+"""Parts of ``tools/make_demo_dataset.py``: sources, composition of images, dataset layouts."""
