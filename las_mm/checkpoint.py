@@ -1,16 +1,19 @@
 """Checkpoints that are safe to load and never half-written.
 
 mmengine loads with ``torch.load``, which by default accepts weights and plain types only, but
-saves log histories as Python objects; and it writes a checkpoint in place. Importing this module
-replaces mmengine's loader of local files and its local storage by the two below.
+saves log histories as Python objects; what it downloads it unpickles; and it writes a checkpoint in
+place. Importing this module replaces mmengine's two loaders and its local storage by those below.
 """
 
 import os
 import pickle
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from urllib.parse import urlparse
 
+import mmengine.runner.checkpoint as mmengine_checkpoint
 import torch
+from mmengine.dist import barrier, is_main_process
 from mmengine.fileio import LocalBackend
 from mmengine.fileio.backends import register_backend
 from mmengine.runner.checkpoint import CheckpointLoader
@@ -72,8 +75,34 @@ def load_from_local(filename: str, map_location=None) -> dict:
         ) from None
     except (RuntimeError, EOFError) as error:
         raise ValueError(
-            f'checkpoint: {str(path)!r} cannot be read, it is truncated or not a checkpoint ({error})'
+            f'checkpoint: {str(path)!r} is truncated or not a checkpoint ({error})'
         ) from None
+
+
+@CheckpointLoader.register_scheme(prefixes=('http://', 'https://'), force=True)
+def load_from_http(filename: str, map_location=None, **_) -> dict:
+    """Load a checkpoint by URL, as safely as a local one; downloaded once, by the first process.
+
+    Raises:
+        FileNotFoundError: If it is not in torch's hub folder and cannot be downloaded.
+        ValueError: As :func:`load_from_local`.
+    """
+    path = Path(torch.hub.get_dir(), 'checkpoints', Path(urlparse(filename).path).name)
+    if is_main_process() and not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(filename, str(path), progress=os.isatty(2))
+        except OSError as error:
+            raise FileNotFoundError(
+                f'checkpoint: {filename} cannot be downloaded ({error}); get it by other means and '
+                f'put it at {path}'
+            ) from None
+    barrier()
+    return load_from_local(str(path), map_location)
+
+
+# torchvision:// and open-mmlab:// resolve to URLs and call this function by its name.
+mmengine_checkpoint.load_from_http = load_from_http
 
 
 class AtomicLocalBackend(LocalBackend):

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from io import StringIO
 from typing import Any
 
-from latency_predictor import LatencyModel, NetworkSpec
 from rich.console import Console
 from rich.table import Table
 
 from las_mm.rates import RateMeter
+from latency_predictor import LatencyModel, NetworkSpec
 
 Report = dict[str, Any]
 

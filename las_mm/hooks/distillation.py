@@ -48,7 +48,7 @@ class DistillationHook(ModelLossHook):
     ) -> None:
         if not checkpoint:
             raise ValueError(
-                f'checkpoint: got {checkpoint!r}; a teacher needs trained weights, give a path or URL'
+                f'checkpoint: got {checkpoint!r}; a teacher needs trained weights: a path or URL'
             )
         if not beta >= 0:
             raise ValueError(f'beta: got {beta!r}; it must be >= 0, 0.5 in the paper')
@@ -91,7 +91,7 @@ def _model_config(teacher: str | dict) -> ConfigDict:
 
 
 def _packaged(name: str) -> Config:
-    """A config that comes with a package, such as ``mmdet::retinanet/retinanet_r50_fpn_1x_coco``."""
+    """A config that a package ships, such as ``mmdet::retinanet/retinanet_r50_fpn_1x_coco.py``."""
     from mmengine.hub import get_config
 
     return get_config(name)

@@ -1,0 +1,132 @@
+"""What the command lines of tools/ share: arguments, configs and one-line errors."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from las_mm.checkpoint import TRUST
+
+USER_ERRORS = (ValueError, TypeError, FileNotFoundError, KeyError, URLError)
+
+
+def run_cli(main: Callable[[], None]) -> None:
+    """Run ``main``; a user's error becomes one line on stderr and exit code 2.
+
+    ``LAS_MM_DEBUG=1`` shows the traceback instead.
+    """
+    try:
+        main()
+    except USER_ERRORS as error:
+        if os.environ.get('LAS_MM_DEBUG') == '1':
+            raise
+        print(f'{Path(sys.argv[0]).name}: error: {one_line(error)}', file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print('interrupted; go on with --resume', file=sys.stderr)
+        sys.exit(130)
+
+
+def one_line(error: BaseException) -> str:
+    """The message of ``error`` without what registries put around it."""
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    # mmengine's registries prefix "class `X` in some/file.py: ".
+    marker = '.py: '
+    if text.startswith('class `') and marker in text:
+        text = text[text.rindex(marker) + len(marker) :]
+    return ' '.join(text.split()) or type(error).__name__
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that training and testing share."""
+    parser.add_argument('--work-dir', help='folder of logs, checkpoints and reports')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override entries of the config, such as model.backbone.granularity=4-4-2-1; '
+        'lists as key="[a,b]", without spaces',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher',
+    )
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='unpickle everything in the checkpoint; only if you trust its source',
+    )
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """The config named on the command line, with what the common flags change in it.
+
+    Raises:
+        FileNotFoundError: If there is no such config.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if args.trust_checkpoint:
+        os.environ[TRUST] = '1'
+    if not Path(args.config).is_file():
+        raise FileNotFoundError(f'config: no file {args.config!r}; see configs/ for what there is')
+    cfg = Config.fromfile(args.config)
+    cfg.launcher = args.launcher
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    if args.work_dir:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    return cfg
+
+
+def require_data(cfg: Config, *loaders: str) -> None:
+    """Check that the data sets of the named data loaders are there.
+
+    Raises:
+        FileNotFoundError: If a file or folder is missing; says how to get it.
+    """
+    for loader in loaders:
+        dataset = cfg.get(loader, {}).get('dataset', {})
+        while 'dataset' in dataset:
+            dataset = dataset['dataset']
+        root = Path(dataset.get('data_root') or '.')
+        folders = dataset.get('data_prefix') or {}
+        folders = [folders] if isinstance(folders, str) else list(folders.values())
+        for part in (dataset.get('ann_file') or '', *folders, ''):
+            if not (root / part).exists():
+                raise FileNotFoundError(_how_to_get(loader, root / part))
+
+
+def _how_to_get(loader: str, missing: Path) -> str:
+    top = f'{loader}.dataset: {str(missing)!r} is missing. '
+    if 'demo' in missing.parts or any(part.startswith('demo') for part in missing.parts):
+        return top + 'Make the demo data with: python tools/make_demo_dataset.py --help'
+    return top + (
+        'Put the data set there (COCO: train2017/, val2017/ and annotations/ from '
+        'https://cocodataset.org under data/coco), or run the demo, which needs none: make demo'
+    )
+
+
+def build_runner(cfg: Config) -> Runner:
+    """The runner that the config asks for.
+
+    On a CPU, denormal numbers are flushed to zero: gradients full of them made training from
+    scratch up to twice as slow.
+    """
+    if not torch.cuda.is_available():
+        torch.set_flush_denormal(True)
+        if cfg.get('env_cfg', {}).get('dist_cfg', {}).get('backend') == 'nccl':
+            cfg.env_cfg.dist_cfg.backend = 'gloo'
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

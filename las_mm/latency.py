@@ -1,0 +1,74 @@
+"""The adapter between the two halves: a dynamic backbone as the latency predictor sees it."""
+
+from torch import nn
+
+from las_mm.layers import DynamicBlock
+from las_mm.models.backbone import DynamicBackbone
+from las_mm.ops import conv_size
+from latency_predictor import BlockSpec, LayerSpec, NetworkSpec
+
+Size = tuple[int, int]
+
+
+def describe_backbone(backbone: DynamicBackbone, input_size: Size) -> NetworkSpec:
+    """The backbone's operators and blocks at an input size.
+
+    Args:
+        backbone: The dynamic backbone.
+        input_size: (H, W) of the images.
+    """
+    stem, size = _describe_stem(backbone, input_size)
+    blocks = []
+    for block in backbone.blocks:
+        size = conv_size(size, block.stride_product)
+        blocks.append(describe_block(block, size))
+    return NetworkSpec(
+        name=f'LAS-ResNet-{backbone.depth}',
+        input_size=tuple(input_size),
+        stem=tuple(stem),
+        blocks=tuple(blocks),
+    )
+
+
+def describe_block(block: DynamicBlock, size: Size) -> BlockSpec:
+    """One block, given the (H, W) of its output."""
+    convs = [conv for conv, _ in block.branch_layers()]
+    return BlockSpec(
+        name=block.name,
+        stage=int(block.name.split('.')[0].removeprefix('layer')) - 1,
+        kind='bottleneck' if len(convs) == 3 else 'basic',
+        in_channels=block.conv1.in_channels,
+        mid_channels=block.conv1.out_channels,
+        out_channels=convs[-1].out_channels,
+        height=size[0],
+        width=size[1],
+        stride=block.stride_product,
+        dilation=block.conv2.dilation[0],
+        groups=block.conv2.groups,
+        shortcut=block.downsample is not None,
+        granularity=min(block.masker.granularity, max(size)),
+    )
+
+
+def _describe_stem(backbone: DynamicBackbone, size: Size) -> tuple[list[LayerSpec], Size]:
+    stem = []
+    for conv in backbone.stem_convs:
+        size = conv_size(size, conv.stride[0])
+        stem.append(_layer('conv', conv.in_channels, conv.out_channels, size, conv))
+    size = conv_size(size, backbone.maxpool.stride)
+    channels = stem[-1].out_channels
+    stem.append(_layer('max_pool', channels, channels, size, backbone.maxpool))
+    return stem, size
+
+
+def _layer(kind: str, inputs: int, outputs: int, size: Size, module: nn.Module) -> LayerSpec:
+    kernel, stride = module.kernel_size, module.stride
+    return LayerSpec(
+        kind,
+        inputs,
+        outputs,
+        height=size[0],
+        width=size[1],
+        kernel=kernel if isinstance(kernel, int) else kernel[0],
+        stride=stride if isinstance(stride, int) else stride[0],
+    )

@@ -1,0 +1,112 @@
+"""Test a detector or classifier and report what its dynamic backbone computed.
+
+The latency report goes to the console and to latency_report.json in the work dir.
+
+Examples:
+    python tools/test.py configs/faster_rcnn_las_r50_4-4-2-1_demo.py work_dirs/…/epoch_12.pth
+    python tools/test.py CONFIG CHECKPOINT --devices v100,tx2,my_device.yaml --show-dir painted
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mmengine.config import Config, ConfigDict
+
+from las_mm.cli import add_common_arguments, build_runner, load_config, require_data, run_cli
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='path of the config')
+    parser.add_argument('checkpoint', help='path or URL of the checkpoint')
+    parser.add_argument('--devices', help='devices to predict for, such as v100,gtx1080,tx2')
+    parser.add_argument('--executor', help='how the blocks run, such as dense or auto')
+    parser.add_argument('--out', help='pickle file for the predictions')
+    parser.add_argument('--show', action='store_true', help='show painted predictions in a window')
+    parser.add_argument('--show-dir', help='folder in WORK_DIR/TIMESTAMP for painted predictions')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds between shown images')
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def set_latency_report(cfg: Config, devices: str | None) -> None:
+    """Make sure that the config reports latency, for the devices asked for."""
+    hooks = cfg.get('custom_hooks') or []
+    report = next((hook for hook in hooks if hook['type'] == 'LatencyReportHook'), None)
+    if report is None:
+        report = ConfigDict(type='LatencyReportHook')
+        hooks.append(report)
+    if devices is not None:
+        report['devices'] = [name.strip() for name in devices.split(',') if name.strip()]
+    cfg.custom_hooks = hooks
+
+
+def set_tta(cfg: Config) -> None:
+    """Wrap the model and the pipeline for test-time augmentation, by default with a flip."""
+    if 'tta_model' not in cfg:
+        nms = dict(type='nms', iou_threshold=0.5)
+        cfg.tta_model = dict(type='DetTTAModel', tta_cfg=dict(nms=nms, max_per_img=100))
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset['dataset']
+    if 'tta_pipeline' not in cfg:
+        *steps, pack = dataset.pipeline
+        keys = ['img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor']
+        pack = dict(pack, meta_keys=[*keys, 'flip', 'flip_direction'])
+        flips = [dict(type='RandomFlip', prob=probability) for probability in (1.0, 0.0)]
+        cfg.tta_pipeline = [*steps, dict(type='TestTimeAug', transforms=[flips, [pack]])]
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    dataset.pipeline = cfg.tta_pipeline
+
+
+def set_painting(cfg: Config, args: argparse.Namespace) -> None:
+    """Paint predictions, with whichever visualisation hook the config has."""
+    hook = cfg.default_hooks.get('visualization')
+    if hook is None:
+        raise ValueError('--show-dir: default_hooks.visualization is missing in the config; add it')
+    classifier = hook['type'] == 'VisualizationHook'
+    hook['enable' if classifier else 'draw'] = True
+    hook['show'], hook['wait_time'] = args.show, args.wait_time
+    if args.show_dir:
+        hook['out_dir' if classifier else 'test_out_dir'] = args.show_dir
+
+
+def add_dump(runner, path: str) -> None:
+    """Write predictions to a pickle file, beside the metrics."""
+    if not path.endswith(('.pkl', '.pickle')):
+        raise ValueError(f'--out: got {path!r}; it must end in .pkl or .pickle')
+    if runner.cfg.get('default_scope') == 'mmdet':
+        from mmdet.evaluation import DumpDetResults as Dump
+    else:
+        from mmengine.evaluator import DumpResults as Dump
+    runner.test_evaluator.metrics.append(Dump(out_file_path=path))
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args)
+    set_latency_report(cfg, args.devices)
+    if args.executor:
+        cfg.model.backbone.executor = args.executor
+    cfg.load_from = args.checkpoint
+    if args.show or args.show_dir:
+        set_painting(cfg, args)
+    if args.tta:
+        set_tta(cfg)
+    require_data(cfg, 'test_dataloader')
+    if '://' not in args.checkpoint and not Path(args.checkpoint).is_file():
+        raise FileNotFoundError(f'checkpoint: no file {args.checkpoint!r}; check the path')
+    runner = build_runner(cfg)
+    if args.out:
+        add_dump(runner, args.out)
+    runner.test()
+
+
+if __name__ == '__main__':
+    run_cli(main)
