@@ -184,7 +184,7 @@ class Steps:
                 line = f'      {time.monotonic() - start:4.0f} s  {"".join(self._tail(1))}'
                 width = shutil.get_terminal_size().columns - 1
                 end = '\r' if terminal else '\n'
-                print(f'{line[:width]:<{width}}' if terminal else line[:120], end=end, flush=True)
+                print(f'{line[:width]:<{width}}' if terminal else line[:80], end=end, flush=True)
         if terminal:
             print(' ' * (shutil.get_terminal_size().columns - 1), end='\r')
 
@@ -300,7 +300,6 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     venv = args.venv.absolute()
     stamp = venv / 'las_mm_setup'
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the running step, too
     try:
         check_python(venv)
         wanted = fingerprint(args.stack)
@@ -321,4 +320,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the running step, too
     sys.exit(main())
