@@ -109,7 +109,7 @@ def test_a_failing_step_shows_its_output_and_where_the_rest_is(tool, tmp_path, c
 
 
 def test_a_long_step_shows_its_last_line_while_it_runs(tool, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(tool, 'HEARTBEAT', 0.2)
+    monkeypatch.setattr('setup_steps.HEARTBEAT', 0.2)
     code = 'import time; print("compiling 7 of 9", flush=True); time.sleep(1.5)'
     tool.Steps(tmp_path / 'log', total=1).run('build', [sys.executable, '-c', code])
     shown = capsys.readouterr().out
@@ -181,7 +181,7 @@ def test_a_second_set_up_waits_for_the_first(tool, tmp_path):
 
 
 def test_the_tool_needs_nothing_but_the_standard_library(repo_root, tmp_path):
-    command = [sys.executable, '-I', '-S', str(repo_root / 'tools' / 'setup_env.py'), '--help']
+    command = [sys.executable, '-E', '-S', str(repo_root / 'tools' / 'setup_env.py'), '--help']
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={})
     assert done.returncode == 0
     assert '--stack' in done.stdout
