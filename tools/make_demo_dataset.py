@@ -127,7 +127,6 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     args = parse_args(argv)
     out = Path(args.out).resolve()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the scratch folder goes
     start = time.monotonic()
     try:
         check_target(out, args.force)
@@ -150,4 +149,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the scratch folder goes
     sys.exit(main())

@@ -18,9 +18,10 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-import time
 import zipfile
 from pathlib import Path
+
+from setup_steps import SetupError, Steps, say
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = (3, 11)  # the version that requirements/constraints.txt was resolved for
@@ -29,16 +30,6 @@ SHARED = ('build', 'torch', 'runtime', 'demo', 'tests', 'constraints')
 GIGABYTE = 10**9
 DISK_FRESH, DISK_UPDATE = 8 * GIGABYTE, 1 * GIGABYTE  # the environment itself takes 5.4 GB
 DISK_UNPACK = 3 * GIGABYTE  # where pip unpacks its downloads
-HEARTBEAT = 30  # seconds between lines about a running step when output is not a terminal
-
-
-class SetupError(Exception):
-    """What is missing on this machine, and what to do about it, in one line."""
-
-
-def say(text: str) -> None:
-    """Print at once, also into a pipe."""
-    print(text, flush=True)
 
 
 def requirements(name: str) -> Path:
@@ -133,69 +124,6 @@ def cached_wheel(requirement: str) -> Path | None:
     return next(filter(has_operators, wheels), None)
 
 
-class Steps:
-    """Runs commands one after the other, shows what they do, keeps their output in a log."""
-
-    def __init__(self, log: Path, total: int) -> None:
-        self.log, self.total, self.done = log, total, 0
-
-    def run(self, title: str, command: list, env: dict[str, str] | None = None) -> None:
-        """Run one command.
-
-        Raises:
-            SetupError: It failed; the end of its output has been printed.
-        """
-        self.done += 1
-        head = f'[{self.done}/{self.total}] {title}'
-        start = time.monotonic()
-        say(f'{head} ...')
-        with self.log.open('ab') as log:
-            offset = log.tell()
-            process = subprocess.Popen(
-                list(map(str, command)),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, **(env or {})},
-                cwd=ROOT,
-            )
-            try:
-                self._watch(process, start)
-            finally:
-                if process.poll() is None:
-                    process.terminate()
-                    process.wait()
-        if process.returncode:
-            say('\n'.join(self._tail(15, offset)))
-            raise SetupError(
-                f'"{title}" failed with exit status {process.returncode}; its output is in '
-                f'{self.log}; run again to go on from here'
-            )
-        say(f'{head}: done in {time.monotonic() - start:.0f} s')
-
-    def _watch(self, process: subprocess.Popen, start: float) -> None:
-        """Wait for a process and show its last line: always on a terminal, else now and then."""
-        terminal = sys.stdout.isatty()
-        while True:
-            try:
-                process.wait(1 if terminal else HEARTBEAT)
-                break
-            except subprocess.TimeoutExpired:
-                line = f'      {time.monotonic() - start:4.0f} s  {"".join(self._tail(1))}'
-                width = shutil.get_terminal_size().columns - 1
-                end = '\r' if terminal else '\n'
-                print(f'{line[:width]:<{width}}' if terminal else line[:120], end=end, flush=True)
-        if terminal:
-            print(' ' * (shutil.get_terminal_size().columns - 1), end='\r')
-
-    def _tail(self, count: int, offset: int = 0) -> list[str]:
-        """Return the last lines of the log from byte ``offset`` on, without pip's warnings."""
-        with self.log.open('rb') as log:
-            log.seek(max(offset, self.log.stat().st_size - 20_000))
-            lines = log.read().decode(errors='replace').splitlines()
-        return [line for line in lines if line.strip() and 'WARNING' not in line][-count:]
-
-
 def create_venv(venv: Path) -> Path:
     """Create ``venv`` where it is missing or unusable; return its interpreter."""
     python = venv / 'bin' / 'python'
@@ -267,7 +195,7 @@ def install(venv: Path, stack: str) -> None:
     python = create_venv(venv)
     forget_half_installed(venv)
     steps = Steps(venv / 'setup.log', total=5)
-    pip = [python, '-m', 'pip', 'install', '--no-input', '--disable-pip-version-check']
+    pip = [python, '-m', 'pip', 'install', '--no-input', '--progress-bar', 'off']
     pip += ['-c', requirements('constraints')]
     steps.run('install build tools', [*pip, '-r', requirements('build')])
     steps.run('install torch (about 4 GB)', [*pip, '-r', requirements('torch')])
@@ -300,7 +228,6 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     venv = args.venv.absolute()
     stamp = venv / 'las_mm_setup'
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the running step, too
     try:
         check_python(venv)
         wanted = fingerprint(args.stack)
@@ -321,4 +248,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the running step, too
     sys.exit(main())

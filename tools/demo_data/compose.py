@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from .sources import Digit, Photo
 
-# Everything below is relative to the image's edge, so that any --size gives the same scenes.
+# Shares are of the image's edge or area, so that any --size gives the same kind of scene.
 DETECTION_EDGES = (0.11, 0.46)  # of a window; its digit then measures 32 to 140 pixels at 320
 DETECTION_COVERAGE = (0.14, 0.40)  # of the image by windows; boxes cover a good half of it
 MAX_OBJECTS = 6

@@ -1,0 +1,77 @@
+"""Packaging of las_mm and latency_predictor.
+
+The exact versions that the project is tested with are in requirements/; here are the ranges that
+an environment made by other means may have.
+"""
+
+import shutil
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).resolve().parent
+MIM_FILES = ('configs', 'tools', 'model-index.yml')
+EXTRAS = {
+    'openmmlab': ['mmcv>=2.1,<2.2', 'mmdet>=3.3,<3.4', 'mmpretrain>=1.2,<1.3'],
+    'demo': ['pillow', 'pycocotools', 'scikit-image', 'scikit-learn', 'scipy'],
+    'plot': ['matplotlib'],
+    'tests': ['hypothesis', 'pytest', 'ruff'],
+}
+
+
+def read_version() -> str:
+    """Return ``las_mm.version.__version__`` without importing torch."""
+    scope: dict = {}
+    exec((ROOT / 'las_mm' / 'version.py').read_text(), scope)
+    return scope['__version__']
+
+
+def read_readme() -> str:
+    """Return README.md, or nothing in a checkout without it."""
+    path = ROOT / 'README.md'
+    return path.read_text(encoding='utf-8') if path.is_file() else ''
+
+
+class BuildWithMim(build_py):
+    """Adds configs, tools and the model index as ``las_mm/.mim``, where OpenMIM looks for them."""
+
+    def run(self):
+        super().run()
+        if self.editable_mode:  # the checkout itself has them
+            return
+        target = Path(self.build_lib, 'las_mm', '.mim')
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
+        for name in MIM_FILES:
+            source = ROOT / name
+            if source.is_dir():
+                ignore = shutil.ignore_patterns('__pycache__', '*.pyc')
+                shutil.copytree(source, target / name, ignore=ignore)
+            elif source.is_file():
+                shutil.copy2(source, target)
+
+
+setup(
+    name='las_mm',
+    version=read_version(),
+    description='Latency-aware spatial-wise dynamic networks as an OpenMMLab plugin',
+    long_description=read_readme(),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    packages=find_packages(include=('las_mm*', 'latency_predictor*')),
+    package_data={
+        'las_mm': ['py.typed', '**/*.cpp', '**/*.h'],
+        'latency_predictor': ['py.typed', '*.yaml', '*.yml', '**/*.yaml', '**/*.yml'],
+    },
+    cmdclass={'build_py': BuildWithMim},
+    python_requires='>=3.10',
+    install_requires=['mmengine>=0.10.7,<0.11', 'numpy', 'PyYAML', 'rich', 'torch>=2.0'],
+    extras_require={**EXTRAS, 'all': sorted({pin for pins in EXTRAS.values() for pin in pins})},
+    classifiers=[
+        'License :: OSI Approved :: Apache Software License',
+        'Programming Language :: Python :: 3',
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+    ],
+    zip_safe=False,
+)

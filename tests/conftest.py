@@ -1,0 +1,63 @@
+"""What every test relies on: one thread, repeatable examples, tools as modules, tiny real data."""
+
+import os
+
+os.environ.setdefault('OMP_NUM_THREADS', '1')  # before numpy or torch read it
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import hypothesis
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# A first example may import torch or compile a kernel: time says nothing about correctness here.
+hypothesis.settings.register_profile('las_mm', deadline=None, derandomize=True, max_examples=50)
+hypothesis.settings.load_profile('las_mm')
+
+
+@pytest.fixture(scope='session')
+def repo_root() -> Path:
+    """The checkout that the tests run in."""
+    return ROOT
+
+
+@pytest.fixture(scope='session')
+def load_tool():
+    """A function that imports ``tools/<name>.py``; the tools' own imports work, too."""
+
+    def load(name: str) -> ModuleType:
+        key = f'las_mm_tools_{name}'
+        if key not in sys.modules:
+            spec = importlib.util.spec_from_file_location(key, ROOT / 'tools' / f'{name}.py')
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[key] = module
+            spec.loader.exec_module(module)
+        return sys.modules[key]
+
+    # At the end: tools/test.py must not hide the standard library's test package.
+    sys.path.append(str(ROOT / 'tools'))
+    yield load
+    sys.path.remove(str(ROOT / 'tools'))
+
+
+@pytest.fixture(scope='session')
+def demo_coco(load_tool, tmp_path_factory) -> Path:
+    """A tiny COCO-format demo set, 8 + 4 images of 128x128, laid out as ``data/demo``."""
+    out = tmp_path_factory.mktemp('data') / 'demo'
+    argv = ['--out', str(out), '--train', '8', '--val', '4', '--size', '128']
+    assert load_tool('make_demo_dataset').main(argv) == 0
+    return out
+
+
+@pytest.fixture(scope='session')
+def demo_classes(load_tool, tmp_path_factory) -> Path:
+    """A tiny class-folder demo set, 20 + 10 images of 64x64, laid out as ``data/demo_cls``."""
+    out = tmp_path_factory.mktemp('data') / 'demo_cls'
+    argv = ['--task', 'classification', '--out', str(out)]
+    argv += ['--train', '20', '--val', '10', '--size', '64']
+    assert load_tool('make_demo_dataset').main(argv) == 0
+    return out
