@@ -1,0 +1,7 @@
+"""``python -m latency_predictor``."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

@@ -1,0 +1,187 @@
+"""Which operators a block runs, static and dynamic (Figure 2 bottom, Section 3.4).
+
+The functions return lists of ``Operator``; rates may be arrays, so that one list describes a block
+at many activation rates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import operators as ops
+from .operators import Operator
+from .rates import KERNEL, active_patches, halo_edge
+from .spec import BlockSpec, LayerSpec
+
+__all__ = ['DEFAULT_FUSION', 'Fusion', 'conv1_map', 'dynamic_first_convolution', 'dynamic_rest',
+           'layer_operator', 'static_operators']
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """Which operators share a kernel (Section 3.4); the rows of Table 1.
+
+    Attributes:
+        masker_conv1: compute the mask's logit as one more output channel of conv1, which is then
+            dense. None takes whichever is predicted to be faster: fused when r > r_th.
+        gather_conv2: fetch patches inside the dynamic convolution instead of copying them first.
+        scatter_add: add the patches to the identity in place of scatter, then add.
+    """
+
+    masker_conv1: bool | None = None
+    gather_conv2: bool = True
+    scatter_add: bool = True
+
+
+DEFAULT_FUSION = Fusion()
+
+
+def layer_operator(layer: LayerSpec, batch_size: int = 1) -> Operator:
+    """Operator of a stem or head layer."""
+    if layer.kind == 'conv':
+        return ops.convolution('conv', layer.in_channels, layer.out_channels, layer.height,
+                               layer.width, layer.kernel, layer.stride, layer.groups,
+                               layer.dilation, batch_size)
+    if layer.kind == 'fc':
+        return ops.fully_connected('fc', layer.in_channels, layer.out_channels, batch_size)
+    if layer.height == layer.width == 1:  # a global pool: its stride is the size of the map
+        return ops.global_pool(layer.kind, layer.out_channels, (layer.stride, layer.stride),
+                               batch_size, batch_size)
+    return ops.pooling(layer.kind, layer.out_channels, layer.height, layer.width, layer.kernel,
+                       layer.stride, batch_size)
+
+
+def _source_size(block: BlockSpec) -> tuple[int, int]:
+    return block.height * block.stride, block.width * block.stride
+
+
+def _shortcut(block: BlockSpec, batch_size: int) -> list[Operator]:
+    if not block.shortcut:
+        return []
+    return [ops.convolution('shortcut', block.in_channels, block.out_channels, block.height,
+                            block.width, 1, block.stride, patches=batch_size)]
+
+
+def static_operators(block: BlockSpec, batch_size: int = 1) -> list[Operator]:
+    """The block without masker: its convolutions, squeeze-and-excitation, residual addition."""
+    size = (block.height, block.width)
+    result = [
+        _first_convolution(block, block.mid_channels, batch_size),
+        _second_convolution(block, batch_size),
+    ]
+    if block.se_channels:
+        result += _squeeze_excitation(block, size, batch_size, batch_size, is_patch=False)
+    if block.kind == 'bottleneck':
+        result.append(ops.convolution('conv3', block.mid_channels, block.out_channels, *size,
+                                      patches=batch_size))
+    result.append(ops.add(block.out_channels, *size, patches=batch_size))
+    return result + _shortcut(block, batch_size)
+
+
+def _first_convolution(block: BlockSpec, out_channels: int, batch_size: int) -> Operator:
+    """conv1 of a bottleneck (1x1 at input size) or of a basic block (3x3, strided)."""
+    if block.kind == 'basic':
+        return ops.convolution('conv1', block.in_channels, out_channels, block.height, block.width,
+                               KERNEL, block.stride, dilation=block.dilation, patches=batch_size)
+    return ops.convolution('conv1', block.in_channels, out_channels, *_source_size(block),
+                           patches=batch_size)
+
+
+def _second_convolution(block: BlockSpec, batch_size: int) -> Operator:
+    stride, dilation = (1, 1) if block.kind == 'basic' else (block.stride, block.dilation)
+    return ops.convolution('conv2', block.mid_channels, block.mid_channels, block.height,
+                           block.width, KERNEL, stride, block.groups, dilation, batch_size)
+
+
+def _squeeze_excitation(block, patch, patches, batch_size, is_patch) -> list[Operator]:
+    """Mean, two fully connected layers, scaling; dynamic: over the active patches only."""
+    return [
+        ops.global_pool('se_pool', block.mid_channels, patch, patches, batch_size),
+        ops.fully_connected('se_reduce', block.mid_channels, block.se_channels, batch_size),
+        ops.fully_connected('se_expand', block.se_channels, block.mid_channels, batch_size),
+        ops.scale(block.mid_channels, patch, patches, is_patch),
+    ]
+
+
+def _patch_sizes(block: BlockSpec):
+    """S x S patch of the block's output (cut to the map) and what its 3x3 window reads."""
+    inner = block if block.kind == 'bottleneck' else None
+    patch = (min(block.granularity, block.height), min(block.granularity, block.width))
+    if inner is None:  # second 3x3 of a basic block: stride and dilation 1
+        halo = (min(patch[0] + KERNEL - 1, block.height), min(patch[1] + KERNEL - 1, block.width))
+        return patch, halo
+    source = _source_size(block)
+    halo = tuple(min(halo_edge(edge, block), full)
+                 for edge, full in zip(patch, source, strict=True))
+    return patch, halo
+
+
+def conv1_map(block: BlockSpec) -> tuple[int, int]:
+    """Size of conv1's output map: input size in a bottleneck, output size in a basic block."""
+    return (block.height, block.width) if block.kind == 'basic' else _source_size(block)
+
+
+def dynamic_first_convolution(block: BlockSpec, activation_rate, dilated_rate=None,
+                              fused: bool = True, fusion: Fusion = DEFAULT_FUSION,
+                              batch_size: int = 1) -> list[Operator]:
+    """Masker and conv1, fused (conv1 dense, one more channel) or not (conv1 on patches).
+
+    Unfused, conv1 runs on every active patch with the halo that conv2 reads. Overlapping halos are
+    computed twice, so that it may cost more than a dense conv1. With a ``dilated_rate`` it runs on
+    that share of the map instead, each pixel once.
+    """
+    if fused:
+        joint = _first_convolution(block, block.mid_channels + 1, batch_size)
+        return [_renamed(joint, 'masker_conv1')]
+    source, target = _source_size(block), conv1_map(block)
+    _, halo = _patch_sizes(block)
+    patches = active_patches(block, activation_rate, batch_size)
+    if dilated_rate is not None:
+        share = np.asarray(dilated_rate, float) * target[0] * target[1] / (halo[0] * halo[1])
+        patches = batch_size * np.ceil(share - 1e-9)
+    kernel, stride, dilation = ((KERNEL, block.stride, block.dilation) if block.kind == 'basic'
+                                else (1, 1, 1))
+    head = [ops.masker(block.in_channels, *source, patches=batch_size),
+            ops.indexing(block.grid, patches, batch_size)]
+    if not fusion.gather_conv2:
+        edges = tuple((e - 1) * stride + (kernel - 1) * dilation + 1 for e in halo)
+        head.append(ops.gather('gather_conv1', block.in_channels, edges, patches, source,
+                               batch_size))
+    return head + [ops.dynamic_convolution(
+        'conv1', block.in_channels, block.mid_channels, halo, patches, kernel, stride,
+        dilation=dilation, source=source if fusion.gather_conv2 else None, target=target,
+        batch_size=batch_size)]
+
+
+def dynamic_rest(block: BlockSpec, activation_rate, fusion: Fusion = DEFAULT_FUSION,
+                 batch_size: int = 1) -> list[Operator]:
+    """Everything behind conv1: conv2, squeeze-and-excitation, conv3, scatter and add, shortcut."""
+    patch, halo = _patch_sizes(block)
+    source, target = conv1_map(block), (block.height, block.width)
+    patches = active_patches(block, activation_rate, batch_size)
+    stride, dilation = (1, 1) if block.kind == 'basic' else (block.stride, block.dilation)
+    result = []
+    if not fusion.gather_conv2:
+        result.append(ops.gather('gather_conv2', block.mid_channels, halo, patches, source,
+                                 batch_size))
+    result.append(ops.dynamic_convolution(
+        'gather_conv2' if fusion.gather_conv2 else 'conv2', block.mid_channels, block.mid_channels,
+        patch, patches, KERNEL, stride, block.groups, dilation,
+        source=source if fusion.gather_conv2 else None, batch_size=batch_size))
+    if block.se_channels:
+        result += _squeeze_excitation(block, patch, patches, batch_size, is_patch=True)
+    if block.kind == 'bottleneck':
+        result.append(ops.dynamic_convolution('conv3', block.mid_channels, block.out_channels,
+                                              patch, patches, batch_size=batch_size))
+    if fusion.scatter_add:
+        result.append(ops.scatter_add(block.out_channels, patch, patches, target, batch_size))
+    else:
+        result += [ops.scatter(block.out_channels, patch, patches, target, batch_size),
+                   ops.add(block.out_channels, *target, patches=batch_size)]
+    return result + _shortcut(block, batch_size)
+
+
+def _renamed(operator: Operator, name: str) -> Operator:
+    return Operator(**{**operator.__dict__, 'name': name})

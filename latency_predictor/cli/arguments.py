@@ -1,0 +1,77 @@
+"""Argument groups that commands share, and how they become specs and models."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..builders import NETWORK_NAMES, build_network
+from ..device import PRECISION_BYTES, load_devices
+from ..model import LatencyModel
+from ..schedule import TILE_SETS
+from ..spec import NetworkSpec
+
+__all__ = ['add_model', 'add_network', 'add_output', 'models', 'network', 'numbers']
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument('--json', dest='form', action='store_const', const='json',
+                       default='table', help='print JSON')
+    group.add_argument('--csv', dest='form', action='store_const', const='csv', help='print CSV')
+    parser.add_argument('--output', metavar='FILE', help='write to FILE instead of the console')
+
+
+def add_model(parser: argparse.ArgumentParser, devices: str = 'v100') -> None:
+    parser.add_argument('--device', default=devices, metavar='NAMES',
+                        help='device names or .yaml files, separated by commas; "all" is every '
+                             'shipped device (default: %(default)s)')
+    parser.add_argument('--precision', default='fp32', choices=tuple(PRECISION_BYTES),
+                        help='number format (default: %(default)s)')
+    parser.add_argument('--batch-size', type=int, default=1, metavar='N',
+                        help='images per forward; latencies are for all of them (default: 1)')
+    parser.add_argument('--tiles', default='paper', choices=TILE_SETS,
+                        help='tile candidates: powers of two as in the paper, or also divisors')
+
+
+def add_network(parser: argparse.ArgumentParser, granularity: str | None = '4-4-7-1') -> None:
+    parser.add_argument('--network', default='resnet101', metavar='NAME',
+                        help=f'{", ".join(NETWORK_NAMES)}, or a .yaml/.json file '
+                             '(default: %(default)s)')
+    parser.add_argument('--input-size', default='224', metavar='HxW',
+                        help='image size, 224 or 800x1344 (default: %(default)s)')
+    parser.add_argument('--granularity', default=granularity, metavar='S_NET',
+                        help='one S per stage like 4-4-7-1 (default: %(default)s)')
+
+
+def models(arguments: argparse.Namespace) -> list[LatencyModel]:
+    """One LatencyModel per device asked for."""
+    names = None if arguments.device == 'all' else arguments.device
+    devices = load_devices(names)
+    if not devices:
+        raise ValueError("--device is empty: give at least one name, or 'all'")
+    return [LatencyModel(d, arguments.precision, arguments.batch_size, arguments.tiles)
+            for d in devices]
+
+
+def network(arguments: argparse.Namespace) -> NetworkSpec:
+    """The network asked for."""
+    parts = arguments.input_size.lower().split('x')
+    if len(parts) not in (1, 2) or not all(part.isdigit() for part in parts):
+        raise ValueError(f"--input-size is '{arguments.input_size}': write 224 or 800x1344")
+    size = tuple(int(part) for part in (parts * 2 if len(parts) == 1 else parts))
+    return build_network(arguments.network, size, arguments.granularity)
+
+
+def numbers(text: str, option: str) -> list[float]:
+    """'0.2,0.5' or 'start:stop:step' (stop included) as floats."""
+    try:
+        if ':' in text:
+            start, stop, step = (float(part) for part in text.split(':'))
+            if step <= 0:
+                raise ValueError
+            count = int((stop - start) / step + 1e-9) + 1
+            return [round(start + i * step, 10) for i in range(count)]
+        return [float(part) for part in text.split(',')]
+    except ValueError:
+        raise ValueError(f"{option} is '{text}': write numbers like 0.2,0.5 or "
+                         'start:stop:step') from None

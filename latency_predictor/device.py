@@ -1,0 +1,200 @@
+"""The hardware H of l = g(H, P, S, r): a few constants, each with its unit and source.
+
+A device is many processing engines (PEs) below a three-level memory (Figure 3): off-chip, on-chip
+global, and local to a PE. The shipped devices are in ``devices.yaml``; one's own is a file of the
+same form.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+import yaml
+
+__all__ = ['Device', 'PRECISION_BYTES', 'device_names', 'load_device', 'load_devices']
+
+# Bytes of one stored element. TF32 is stored as FP32 and rounded inside the tensor core.
+PRECISION_BYTES = MappingProxyType({'fp32': 4, 'tf32': 4, 'fp16': 2, 'bf16': 2})
+
+_SHIPPED = Path(__file__).with_name('devices.yaml')
+
+# Every number a device file must give: its key there, its unit, and the smallest legal value.
+_QUANTITIES = {
+    'processing_engines': ('count', 1),
+    'frequency': ('MHz', 1e-3),
+    'offchip_bandwidth': ('GB/s', 1e-6),
+    'onchip_bandwidth': ('GB/s', 1e-6),
+    'transaction': ('byte', 1),
+    'pipeline_depth': ('cycle', 1),
+    'kernel_launch': ('us', 0),
+    'overlap': ('ratio', 0),
+}
+_LANES_UNIT = 'MAC/cycle/PE'
+
+
+@dataclass(frozen=True)
+class Device:
+    """Hardware properties (Table 4 and Appendix A).
+
+    Attributes:
+        name: key in the device file, lower case.
+        label: name for people.
+        processing_engines: number of PEs.
+        frequency: clock in MHz.
+        lanes: per precision, multiply-accumulates one PE does per cycle.
+        offchip_bandwidth: off-chip memory <-> on-chip global memory, GB/s (1e9 bytes/s).
+        onchip_bandwidth: on-chip global memory <-> all PEs together, GB/s.
+        transaction: bytes of one on-chip memory transaction.
+        pipeline_depth: cycles a lane's result takes, hence independent outputs a lane must have.
+        kernel_launch: latency of starting one kernel, us.
+        overlap: share of the shorter of l_data and l_computation hidden behind the longer one;
+            0 is the paper's l = l_data + l_computation, 1 a perfect roofline.
+        sources: for each number, where it is from.
+    """
+
+    name: str
+    label: str
+    processing_engines: int
+    frequency: float
+    lanes: Mapping[str, float]
+    offchip_bandwidth: float
+    onchip_bandwidth: float
+    transaction: int = 32
+    pipeline_depth: int = 4
+    kernel_launch: float = 8.0
+    overlap: float = 0.0
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    def __hash__(self):
+        return hash((self.name, self.processing_engines, self.frequency, self.offchip_bandwidth))
+
+    def macs_per_second(self, precision: str = 'fp32') -> float:
+        """Peak multiply-accumulates per second of one PE. ValueError if it lacks the precision."""
+        if precision not in self.lanes:
+            raise ValueError(
+                f"precision '{precision}' is not available on device '{self.name}': "
+                f'choose one of {", ".join(self.lanes)}'
+            )
+        return self.lanes[precision] * self.frequency * 1e6
+
+    def to_dict(self) -> dict:
+        """The device in the form of the device file: every number with its unit and source."""
+
+        def quantity(value, unit, key):
+            return {'value': value, 'unit': unit, 'source': self.sources.get(key, 'not stated')}
+
+        entry = {'label': self.label}
+        for key, (unit, _) in _QUANTITIES.items():
+            entry[key] = quantity(getattr(self, key), unit, key)
+        entry['lanes'] = {
+            p: quantity(v, _LANES_UNIT, f'lanes.{p}') for p, v in self.lanes.items()
+        }
+        return entry
+
+
+def _read_quantity(device: str, key: str, entry, unit: str, smallest: float):
+    """Check one ``{value, unit, source}`` and return (value, source)."""
+    where = f"device '{device}': {key}"
+    if not isinstance(entry, Mapping):
+        raise ValueError(f'{where} is {entry!r}: write {{value: ..., unit: {unit}, source: ...}}')
+    for part in ('value', 'unit', 'source'):
+        if entry.get(part) in (None, ''):
+            raise ValueError(f"{where} has no '{part}': write {{value: ..., unit: {unit}, "
+                             'source: ...}')
+    if entry['unit'] != unit:
+        raise ValueError(f"{where} has unit '{entry['unit']}': it must be given in {unit}")
+    value = entry['value']
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value < smallest:
+        raise ValueError(f'{where} is {value!r}: it must be a number >= {smallest:g} {unit}')
+    return value, str(entry['source'])
+
+
+def _parse_device(name: str, entry) -> Device:
+    """Build a Device from one entry of a device file; ValueError names the faulty key."""
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"device '{name}' must be a mapping of hardware properties")
+    known = {*_QUANTITIES, 'lanes', 'label'}
+    for key in entry:
+        if key not in known:
+            raise ValueError(f"device '{name}': unknown key '{key}', allowed: "
+                             f'{", ".join(sorted(known))}')
+    values, sources = {}, {}
+    for key, (unit, smallest) in _QUANTITIES.items():
+        if key not in entry:
+            raise ValueError(f"device '{name}': {key} [{unit}] is missing")
+        values[key], sources[key] = _read_quantity(name, key, entry[key], unit, smallest)
+    if values['overlap'] > 1:
+        raise ValueError(f"device '{name}': overlap is {values['overlap']}: allowed is 0 to 1")
+    if not isinstance(entry.get('lanes'), Mapping) or not entry['lanes']:
+        raise ValueError(f"device '{name}': lanes needs at least fp32: {{value, unit, source}}")
+    lanes = {}
+    for precision, quantity in entry['lanes'].items():
+        if precision not in PRECISION_BYTES:
+            raise ValueError(f"device '{name}': unknown precision '{precision}' in lanes, allowed: "
+                             f'{", ".join(PRECISION_BYTES)}')
+        key = f'lanes.{precision}'
+        lanes[precision], sources[key] = _read_quantity(name, key, quantity, _LANES_UNIT, 1e-6)
+    return Device(
+        name=name, label=str(entry.get('label', name)), lanes=MappingProxyType(lanes),
+        sources=MappingProxyType(sources), **values,
+    )
+
+
+def _parse_file(path: Path) -> dict[str, Device]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = ' '.join(str(error).split())
+        raise ValueError(f'{path} is not a readable YAML file: {reason}') from None
+    if not isinstance(content, Mapping) or not content:
+        raise ValueError(f'{path} holds no device: expected a mapping of name to properties')
+    return {str(name).lower(): _parse_device(str(name).lower(), e) for name, e in content.items()}
+
+
+@functools.cache
+def _shipped() -> Mapping[str, Device]:
+    return MappingProxyType(_parse_file(_SHIPPED))
+
+
+def device_names() -> tuple[str, ...]:
+    """Names of the devices that come with the package."""
+    return tuple(_shipped())
+
+
+def load_devices(names: str | None = None) -> tuple[Device, ...]:
+    """Devices of a comma-separated list of names or paths; all shipped ones for None."""
+    if names is None:
+        return tuple(_shipped().values())
+    return tuple(load_device(name.strip()) for name in names.split(',') if name.strip())
+
+
+def load_device(name: str | Path | Device) -> Device:
+    """A shipped device by name (any case), or the single device of one's own YAML file.
+
+    Raises:
+        ValueError: unknown name, or a file whose entry is incomplete; one line that says what is
+            allowed.
+        FileNotFoundError: a path to a file that does not exist.
+    """
+    if isinstance(name, Device):
+        return name
+    text = str(name)
+    if text.lower() in _shipped():
+        return _shipped()[text.lower()]
+    path = Path(text)
+    if path.suffix not in ('.yaml', '.yml'):
+        raise ValueError(f"device '{text}' is unknown: choose one of {', '.join(device_names())}, "
+                         'or give the path of a .yaml file')
+    if not path.is_file():
+        raise FileNotFoundError(f"device file '{text}' does not exist")
+    devices = _parse_file(path)
+    if len(devices) != 1:
+        raise ValueError(f"device file '{text}' holds {len(devices)} devices "
+                         f'({", ".join(devices)}): keep one per file')
+    return next(iter(devices.values()))

@@ -1,0 +1,197 @@
+"""Latency of blocks and networks: l = g(H, P, S, r) (Section 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from .block import (
+    DEFAULT_FUSION,
+    Fusion,
+    dynamic_first_convolution,
+    dynamic_rest,
+    layer_operator,
+    static_operators,
+)
+from .device import Device, load_device
+from .rates import check_rate
+from .results import BlockCurve, BlockLatency, NetworkLatency, OperatorLatency
+from .schedule import TILE_SETS, Schedule, schedule
+from .spec import BlockSpec, NetworkSpec
+
+__all__ = ['LatencyModel']
+
+
+class LatencyModel:
+    """The latency predictor for one device, precision and batch size.
+
+    Args:
+        device: Device, name of a shipped one, or path of a device file.
+        precision: 'fp32', 'tf32', 'fp16' or 'bf16', as far as the device has it.
+        batch_size: images per forward; latencies are for the whole batch.
+        tiles: 'paper' (powers of two, Appendix A) or 'divisors' (also exact divisors).
+
+    Raises:
+        ValueError: unknown device, precision, tile set or a batch size below 1.
+    """
+
+    def __init__(self, device: Device | str, precision: str = 'fp32', batch_size: int = 1,
+                 tiles: str = 'paper'):
+        self.device = load_device(device)
+        self.device.macs_per_second(precision)  # raises where the device lacks the precision
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f'batch_size is {batch_size!r}: it must be an integer >= 1')
+        if tiles not in TILE_SETS:
+            raise ValueError(f"tiles is '{tiles}': choose one of {', '.join(TILE_SETS)}")
+        self.precision, self.batch_size, self.tiles = precision, batch_size, tiles
+        self._static: dict[BlockSpec, tuple[Schedule, ...]] = {}
+
+    # -- one block ------------------------------------------------------------------------------
+
+    def block(self, spec: BlockSpec, activation_rate: float | None = None,
+              dilated_rate: float | None = None, fusion: Fusion = DEFAULT_FUSION) -> BlockLatency:
+        """Latency of one block with a breakdown by operator.
+
+        Args:
+            spec: the block; its granularity None makes it static.
+            activation_rate: r in [0, 1]; may be None for a static block only.
+            dilated_rate: share of conv1's pixels computed when conv1 is not fused with the masker.
+                None: every active patch with its own halo, overlaps computed twice (what a
+                gathering kernel does), i.e. r ((sS + halo) / sS)^2.
+            fusion: which operators share a kernel.
+
+        Raises:
+            ValueError: a rate outside [0, 1], or missing for a dynamic block.
+        """
+        rates = None if activation_rate is None else [activation_rate]
+        dilated = None if dilated_rate is None else [dilated_rate]
+        return self._blocks(spec, [spec.name], rates, dilated, fusion)[0]
+
+    def curve(self, spec: BlockSpec, activation_rates: Sequence[float],
+              fusion: Fusion = DEFAULT_FUSION) -> BlockCurve:
+        """One dynamic block at many activation rates, in one vectorised search."""
+        rates = self._check(spec, activation_rates)
+        static = sum(float(s.total) for s in self._static_schedules(spec))
+        dynamic, fused, _ = self._dynamic(spec, rates, None, fusion)
+        return BlockCurve(rates, static * 1e6, dynamic * 1e6, fused)
+
+    # -- a network ------------------------------------------------------------------------------
+
+    def network(self, spec: NetworkSpec, activation_rates=1.0, dilated_rates=None,
+                fusion: Fusion = DEFAULT_FUSION) -> NetworkLatency:
+        """Latency of a network: stem, blocks and head.
+
+        Args:
+            spec: the network.
+            activation_rates: one r for all blocks, or one per block.
+            dilated_rates: None, one for all blocks, or one per block (see ``block``).
+            fusion: which operators share a kernel.
+
+        Raises:
+            ValueError: a rate outside [0, 1], or not as many rates as blocks.
+        """
+        rates = _per_block('activation_rates', activation_rates, spec)
+        dilated = (None if dilated_rates is None
+                   else _per_block('dilated_rates', dilated_rates, spec))
+        alike: dict[BlockSpec, list[int]] = {}
+        for index, block in enumerate(spec.blocks):
+            alike.setdefault(_anonymous(block), []).append(index)
+        blocks: list = [None] * len(spec.blocks)
+        for block, where in alike.items():
+            names = [spec.blocks[i].name for i in where]
+            found = self._blocks(block, names, rates[where],
+                                 None if dilated is None else dilated[where], fusion)
+            for index, latency in zip(where, found, strict=True):
+                blocks[index] = latency
+        other = sum(float(self._schedule(layer_operator(layer, self.batch_size)).total)
+                    for layer in (*spec.stem, *spec.head)) * 1e6
+        return NetworkLatency(
+            self.device.name, spec.name,
+            static_ms=(other + sum(b.static_us for b in blocks)) * 1e-3,
+            dynamic_ms=(other + sum(b.dynamic_us for b in blocks)) * 1e-3,
+            blocks=tuple(blocks), other_us=other)
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _schedule(self, operator) -> Schedule:
+        return schedule(operator, self.device, self.precision, self.tiles)
+
+    def _check(self, spec: BlockSpec, rates) -> np.ndarray:
+        owner = f"block '{spec.name}': activation_rate"
+        if spec.granularity is None:
+            return np.ones(1 if rates is None else len(rates))
+        if rates is None:
+            raise ValueError(f'{owner} is missing: a dynamic block needs one from 0 to 1')
+        return np.atleast_1d(check_rate(owner, rates))
+
+    def _static_schedules(self, spec: BlockSpec) -> tuple[Schedule, ...]:
+        key = _anonymous(spec).with_granularity(None)
+        if key not in self._static:
+            self._static[key] = tuple(self._schedule(operator)
+                                      for operator in static_operators(key, self.batch_size))
+        return self._static[key]
+
+    def _dynamic(self, spec, rates, dilated, fusion):
+        """Total seconds (R,), masker_fused (R,) and the schedules behind them."""
+        def run(operators):
+            found = [self._schedule(operator) for operator in operators]
+            return sum(s.total for s in found) + np.zeros(len(rates)), found
+
+        rest, rest_found = run(dynamic_rest(spec, rates, fusion, self.batch_size))
+        options = {}
+        for fused in (True, False):
+            if fusion.masker_conv1 in (None, fused):
+                options[fused] = run(dynamic_first_convolution(
+                    spec, rates, dilated, fused, fusion, self.batch_size))
+        if len(options) == 1:
+            fused, = options
+            chosen = np.full(len(rates), fused)
+        else:  # r > r_th: fusing is predicted to be faster (Section 3.4)
+            chosen = options[True][0] <= options[False][0]
+        first = np.where(chosen, *(options.get(f, (0.0,))[0] for f in (True, False)))
+        return first + rest, chosen, (options, rest_found)
+
+    def _blocks(self, spec, names, rates, dilated, fusion) -> list[BlockLatency]:
+        """Blocks of one shape under different names and rates."""
+        rates = self._check(spec, rates)
+        if dilated is not None:
+            dilated = np.atleast_1d(check_rate(f"block '{spec.name}': dilated_rate", dilated))
+        static_found = self._static_schedules(spec)
+        static_operators_ = tuple(_operator_latency(s, 0) for s in static_found)
+        static_us = sum(o.total_us for o in static_operators_)
+        if spec.granularity is None:
+            return [BlockLatency(name, spec.stage, 1.0, static_us, static_us, None,
+                                 static_operators_, static_operators_) for name in names]
+        total, fused, (options, rest) = self._dynamic(spec, rates, dilated, fusion)
+        return [
+            BlockLatency(
+                name, spec.stage, float(rates[i]), static_us, float(total[i]) * 1e6, bool(fused[i]),
+                tuple(_operator_latency(s, i) for s in (*options[bool(fused[i])][1], *rest)),
+                static_operators_)
+            for i, name in enumerate(names)
+        ]
+
+
+def _anonymous(block: BlockSpec) -> BlockSpec:
+    """The block without its name: what decides its latency."""
+    return replace(block, name=f'stage {block.stage}')
+
+
+def _operator_latency(found: Schedule, index: int) -> OperatorLatency:
+    """Row ``index`` of a schedule (its only one where it does not depend on r) in microseconds."""
+    row = index if found.total.ndim else ()
+    return OperatorLatency(found.name, float(found.total[row]) * 1e6, float(found.data[row]) * 1e6,
+                           float(found.computation[row]) * 1e6, found.launch * 1e6,
+                           tuple(int(edge) for edge in found.tile[row]))
+
+
+def _per_block(field: str, rates, spec: NetworkSpec) -> np.ndarray:
+    values = check_rate(field, rates)
+    if values.ndim == 0:
+        return np.full(len(spec.blocks), float(values))
+    if values.shape != (len(spec.blocks),):
+        raise ValueError(f"{field} has {values.size} values: give one, or one for each of the "
+                         f"{len(spec.blocks)} blocks of '{spec.name}'")
+    return values
