@@ -11,6 +11,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mmengine.config import Config
+from mmengine.runner import find_latest_checkpoint
+
 from las_mm.cli import add_common_arguments, build_runner, load_config, require_data, run_cli
 
 
@@ -36,6 +39,14 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def set_resume(cfg: Config, checkpoint: str) -> None:
+    """Go on from ``checkpoint``; ``auto`` is the latest one, or the config's start if none."""
+    if checkpoint == 'auto':
+        checkpoint = find_latest_checkpoint(cfg.work_dir)
+    if checkpoint is not None:
+        cfg.resume, cfg.load_from = True, checkpoint
+
+
 def main() -> None:
     args = parse_args()
     cfg = load_config(args)
@@ -50,8 +61,7 @@ def main() -> None:
             )
         cfg.auto_scale_lr.enable = True
     if args.resume:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+        set_resume(cfg, args.resume)
     require_data(cfg, 'train_dataloader', 'val_dataloader')
     build_runner(cfg).train()
 

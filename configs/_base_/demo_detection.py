@@ -5,7 +5,7 @@ data_root = 'data/demo/'
 metainfo = dict(classes=tuple('0123456789'))
 scale = (256, 256)
 batch_size = 8
-max_epochs = 12
+max_epochs = 8
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),

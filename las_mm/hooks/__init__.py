@@ -1,6 +1,7 @@
 """mmengine hooks: temperature schedule, sparsity losses, distillation, latency report."""
 
 from .distillation import DistillationHook
+from .latency_report import LatencyReportHook
 from .safe_checkpoint import SafeCheckpointHook
 from .sparsity import SparsityLossHook
 from .temperature import GumbelTemperatureHook
@@ -8,6 +9,7 @@ from .temperature import GumbelTemperatureHook
 __all__ = [
     'DistillationHook',
     'GumbelTemperatureHook',
+    'LatencyReportHook',
     'SafeCheckpointHook',
     'SparsityLossHook',
 ]

@@ -19,17 +19,29 @@ class GumbelTemperatureHook(Hook):
         start: τ at the start of training.
         end: τ at its end; leave it out for a constant.
         by_epoch: Whether τ changes once per epoch instead of every iteration.
+        noise_until: Share of training after which decisions are taken without Gumbel noise, as in
+            inference; 1 in the paper. The noise has the same spread at every τ, so after a short
+            training many sampled decisions differ from those of inference, and F_dyn / F_stat
+            with them. A last part without noise closes that gap.
 
     Raises:
-        ValueError: If a temperature is not positive.
+        ValueError: If a temperature is not positive, or ``noise_until`` not in [0, 1].
 
     Example:
         >>> custom_hooks = [dict(type='GumbelTemperatureHook', start=5.0, end=0.1)]
     """
 
-    def __init__(self, start: float = 5.0, end: float | None = None, by_epoch: bool = False):
+    def __init__(
+        self,
+        start: float = 5.0,
+        end: float | None = None,
+        by_epoch: bool = False,
+        noise_until: float = 1.0,
+    ) -> None:
         self.start, self.end = start, start if end is None else end
-        self.by_epoch = by_epoch
+        self.by_epoch, self.noise_until = by_epoch, noise_until
+        if not 0 <= noise_until <= 1:
+            raise ValueError(f'noise_until: got {noise_until!r}; it must be in [0, 1], 1 is always')
         for field, value in (('start', self.start), ('end', self.end)):
             if not value > 0:
                 raise ValueError(f'{field}: got temperature {value!r}; it must be > 0')
@@ -39,6 +51,8 @@ class GumbelTemperatureHook(Hook):
         return self.start * (self.end / self.start) ** progress
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None):
-        temperature = self.temperature(training_progress(runner, self.by_epoch))
-        find_backbone(unwrapped(runner.model)).set_temperature(temperature)
+        progress = training_progress(runner, self.by_epoch)
+        temperature = self.temperature(progress)
+        backbone = find_backbone(unwrapped(runner.model))
+        backbone.set_temperature(temperature, noise=progress < self.noise_until)
         runner.message_hub.update_scalar('train/temperature', temperature)

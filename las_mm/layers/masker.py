@@ -35,6 +35,7 @@ class Masker(nn.Module):
         self.window = granularity * stride
         self.biases = (keep_bias, skip_bias)
         self.temperature = 1.0
+        self.noise = True
         self.conv = nn.Conv2d(in_channels, 2, kernel_size=1)
         self.init_weights()
 
@@ -56,8 +57,8 @@ class Masker(nn.Module):
             return self.conv(x)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Decide: (N, C, H, W) -> mask (N, 1, h, w) in {0, 1}, sampled in training mode."""
-        return gumbel_decision(self.logits(x), self.temperature, self.training)
+        """Decide: (N, C, H, W) -> mask (N, 1, h, w) in {0, 1}, sampled in training if ``noise``."""
+        return gumbel_decision(self.logits(x), self.temperature, self.training, self.noise)
 
     def extra_repr(self) -> str:
         return f'granularity={self.granularity}, window={self.window}'

@@ -78,10 +78,10 @@ class DynamicBackbone:
         for block in self.blocks:
             block.executor = name
 
-    def set_temperature(self, temperature: float) -> None:
-        """Set τ of every masker (Eq. 1)."""
+    def set_temperature(self, temperature: float, noise: bool = True) -> None:
+        """Set τ of every masker (Eq. 1), and whether training samples or decides as inference."""
         for block in self.blocks:
-            block.masker.temperature = temperature
+            block.masker.temperature, block.masker.noise = temperature, noise
 
     def cost(self, extra_macs: int = 0) -> NetworkCost:
         """MACs for one image of the last forward's size.

@@ -4,7 +4,9 @@ import torch
 from torch import Tensor
 
 
-def gumbel_decision(logits: Tensor, temperature: float, training: bool) -> Tensor:
+def gumbel_decision(
+    logits: Tensor, temperature: float, training: bool, noise: bool = True
+) -> Tensor:
     """Decide per patch between keep (index 0) and skip (index 1).
 
     In training the decision is sampled with Gumbel noise and its gradient is that of the softmax
@@ -14,7 +16,8 @@ def gumbel_decision(logits: Tensor, temperature: float, training: bool) -> Tenso
     Args:
         logits: (N, 2, h, w), the masker's output.
         temperature: τ > 0 of Eq. 1; used in training only.
-        training: Whether to sample.
+        training: Whether the decision is differentiable, and sampled if ``noise``.
+        noise: Whether Gumbel noise is added in training.
 
     Returns:
         (N, 1, h, w) mask of the logits' dtype with values in {0, 1}.
@@ -22,10 +25,16 @@ def gumbel_decision(logits: Tensor, temperature: float, training: bool) -> Tenso
     margin = logits[:, :1] - logits[:, 1:]
     if not training:
         return (margin >= 0).to(logits.dtype)
-    # A softmax over two entries is the sigmoid of their difference, and the difference of two
-    # Gumbel variables is logistic: log(u / (1 - u)) with u uniform.
-    uniform = torch.rand_like(margin).clamp_(1e-7, 1 - 1e-7)
-    soft = torch.sigmoid((margin + torch.logit(uniform)) / temperature)
-    hard = (soft >= 0.5).to(logits.dtype)
+    if noise:
+        margin = margin + logistic_noise(margin)
+    # A softmax over two entries is the sigmoid of their difference.
+    soft = torch.sigmoid(margin / temperature)
+    hard = (margin >= 0).to(logits.dtype)
     # Parenthesised so that the forward value is exactly 0 or 1.
     return hard + (soft - soft.detach())
+
+
+def logistic_noise(like: Tensor) -> Tensor:
+    """The difference of two Gumbel variables, G_0 − G_1 of Eq. 1, for every entry of ``like``."""
+    uniform = torch.rand_like(like).clamp_(1e-7, 1 - 1e-7)
+    return torch.logit(uniform)

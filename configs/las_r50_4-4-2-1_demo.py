@@ -1,0 +1,29 @@
+# A narrow LAS-ResNet-50 that learns to classify the demo digits from scratch on two CPU cores.
+_base_ = './_base_/demo_classification.py'
+width = 16
+
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(
+        type='LASResNet',
+        depth=50,
+        granularity='4-4-2-1',
+        base_channels=width,
+        stem_channels=width,
+        out_indices=(3,),
+    ),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(
+        type='LinearClsHead',
+        num_classes=10,
+        in_channels=32 * width,
+        loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
+        topk=(1, 5),
+    ),
+)
+custom_hooks = [
+    dict(type='GumbelTemperatureHook', start=5.0, end=0.1),
+    dict(type='SparsityLossHook', target=0.5),
+    dict(type='LatencyReportHook', devices=['v100', 'gtx1080', 'tx2']),
+    dict(type='SafeCheckpointHook'),
+]

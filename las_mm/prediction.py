@@ -1,0 +1,94 @@
+"""Run a trained detector or classifier on image files."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.registry import MODELS, VISUALIZERS, init_default_scope
+from mmengine.runner import load_checkpoint
+from torch import nn
+
+from las_mm.layers import BlockTrace
+from las_mm.models.backbone import find_backbone
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model made of one image.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB: the picture as the network saw it, without padding.
+        painted: The original picture with the predictions painted on it, RGB.
+        traces: The backbone's traces, padding included.
+        sample: The framework's data sample.
+    """
+
+    image: np.ndarray
+    painted: np.ndarray
+    traces: list[BlockTrace]
+    sample: Any
+
+
+class Predictor:
+    """A model of a config with its checkpoint, applied to image files.
+
+    Args:
+        cfg: The config.
+        checkpoint: Path or URL of the weights.
+        device: Where to run.
+
+    Raises:
+        FileNotFoundError, ValueError: If the checkpoint is missing or unreadable, or the model
+            has no dynamic backbone.
+    """
+
+    def __init__(self, cfg: Config, checkpoint: str, device: str = 'cpu') -> None:
+        init_default_scope(cfg.get('default_scope', 'mmdet'))
+        self.model: nn.Module = MODELS.build(cfg.model)
+        saved = load_checkpoint(self.model, checkpoint, map_location='cpu')
+        self.model.to(device).eval()
+        self.backbone = find_backbone(self.model)
+        self.visualizer = VISUALIZERS.build(dict(cfg.visualizer, vis_backends=None))
+        self.visualizer.dataset_meta = saved.get('meta', {}).get('dataset_meta') or {}
+        dataset = cfg.test_dataloader.dataset
+        while 'dataset' in dataset:
+            dataset = dataset['dataset']
+        steps = [step for step in dataset.pipeline if step['type'] != 'LoadAnnotations']
+        self.pipeline = Compose(steps)
+
+    @torch.no_grad()
+    def __call__(self, path: str | Path) -> Prediction:
+        """Predict one image file.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is not an image.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f'image: no file {str(path)!r}; check the path')
+        data = self.pipeline(dict(img_path=str(path), img_id=0))
+        if data is None:
+            raise ValueError(f'image: {str(path)!r} cannot be read as an image')
+        inputs = data['inputs']
+        (sample,) = self.model.test_step({k: [value] for k, value in data.items()})
+        height, width = sample.img_shape[:2]
+        image = inputs[:, :height, :width].permute(1, 2, 0).numpy()
+        return Prediction(
+            image=np.ascontiguousarray(image[..., ::-1]),
+            painted=self._paint(path, sample),
+            traces=self.backbone.traces,
+            sample=sample,
+        )
+
+    def _paint(self, path: str | Path, sample: Any) -> np.ndarray:
+        import cv2
+
+        original = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+        if 'pred_instances' in sample:
+            self.visualizer.add_datasample('', original, sample, draw_gt=False, show=False)
+            return self.visualizer.get_image()
+        return self.visualizer.visualize_cls(original, sample, draw_gt=False, rescale_factor=2)
