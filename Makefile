@@ -5,8 +5,9 @@ VENV   ?= .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PY     := $(VENV)/bin/python
 
-DEMO_CONFIG := configs/faster_rcnn_las_r50_4-4-2-1_demo.py
-DEMO_WORK   := work_dirs/$(basename $(notdir $(DEMO_CONFIG)))
+STATIC_DEMO := faster_rcnn_r50_demo
+LAS_DEMO    := faster_rcnn_las_r50_4-4-2-1_demo
+DEMO_WORK   := work_dirs/$(LAS_DEMO)
 DEMO_DATA   := data/demo/demo_dataset.json
 CLS_DATA    := data/demo_cls/demo_dataset.json
 DATA_CODE   := tools/make_demo_dataset.py $(wildcard tools/demo_data/*.py)
@@ -35,13 +36,18 @@ $(DEMO_DATA): $(DATA_CODE) | setup
 $(CLS_DATA): $(DATA_CODE) | setup
 	$(PY) tools/make_demo_dataset.py --task classification
 
-# --resume goes on after an interruption, and ends at once where training is complete.
+# --resume goes on after an interruption, and ends at once where training is complete. The static
+# detector is where the dynamic one starts from, and its teacher.
 train-demo:
-	$(PY) tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO_WORK) --resume
+	$(PY) tools/train.py configs/$(STATIC_DEMO).py --resume
+	$(PY) tools/train.py configs/$(LAS_DEMO).py --resume
 
 test-demo:
-	$(PY) tools/test.py $(DEMO_CONFIG) "$$(cat $(DEMO_WORK)/last_checkpoint)" \
-	    --work-dir $(DEMO_WORK) --show-dir predictions
+	$(PY) tools/test.py configs/$(LAS_DEMO).py "$$(cat $(DEMO_WORK)/last_checkpoint)" \
+	    --show-dir predictions
+	$(PY) tools/visualize_masks.py configs/$(LAS_DEMO).py "$$(cat $(DEMO_WORK)/last_checkpoint)" \
+	    data/demo/val --limit 6
+	@echo "The report is $(DEMO_WORK)/latency_report.json, the masks are $(DEMO_WORK)/masks.png"
 
 test: setup  ## check the style and run all tests
 	$(PY) -m ruff check .
@@ -52,7 +58,7 @@ lint: setup  ## check the style only
 
 clean:  ## remove caches, builds, the demo's data and its results
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
-	rm -rf data/demo data/demo_cls $(DEMO_WORK)
+	rm -rf data/demo data/demo_cls work_dirs/$(STATIC_DEMO) $(DEMO_WORK)
 	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
 
 distclean: clean  ## remove .venv, too (the wheel cache in ~/.cache/las_mm stays)

@@ -4,7 +4,7 @@ custom_imports = dict(imports=['las_mm'])
 data_root = 'data/demo/'
 metainfo = dict(classes=tuple('0123456789'))
 scale = (256, 256)
-batch_size = 8
+batch_size = 4
 max_epochs = 8
 
 train_pipeline = [

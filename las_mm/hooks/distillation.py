@@ -84,10 +84,10 @@ def _model_config(teacher: str | dict) -> ConfigDict:
         if '::' not in str(teacher) and not Path(teacher).is_file():
             raise FileNotFoundError(f'teacher: no config file {str(teacher)!r}; check the path')
         teacher = Config.fromfile(teacher) if '::' not in str(teacher) else _packaged(str(teacher))
-    model = ConfigDict(teacher).get('model', ConfigDict(teacher))
+    model = teacher.get('model', teacher)
     if 'type' not in model:
-        raise ValueError(f'teacher: got {teacher!r}; give a model dict with a type, or a config')
-    return model
+        raise ValueError('teacher: has no model; give a config, its path, or a model dict')
+    return ConfigDict(model)
 
 
 def _packaged(name: str) -> Config:

@@ -110,6 +110,11 @@ class DynamicBackbone:
         self.input_size = tuple(x.shape[-2:])
         return super().forward(x)
 
+    def train(self, mode: bool = True) -> 'DynamicBackbone':
+        """The framework's, which need not return the module as torch's does."""
+        super().train(mode)
+        return self
+
     def _freeze_stages(self) -> None:
         """Freeze as the framework does, but let maskers of frozen stages learn on request."""
         super()._freeze_stages()

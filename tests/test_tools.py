@@ -1,0 +1,153 @@
+"""The command lines end to end, as a user runs them: train, distil, test, report, draw."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+STATIC = 'configs/faster_rcnn_r50_demo.py'
+LAS = 'configs/faster_rcnn_las_r50_4-4-2-1_demo.py'
+CLASSIFIER = 'configs/las_r50_4-4-2-1_demo.py'
+
+
+@pytest.fixture(scope='module')
+def run(repo_root):
+    """Run a tool and return what it printed; fails with that if the exit code is another."""
+
+    def run(*argv, code=0):
+        env = dict(os.environ, OMP_NUM_THREADS='1')
+        command = [sys.executable, *map(str, argv)]
+        done = subprocess.run(command, cwd=repo_root, env=env, capture_output=True, text=True)
+        output = done.stdout + done.stderr
+        assert done.returncode == code, output[-3000:]
+        return output
+
+    return run
+
+
+def smaller(data: Path, *options: str) -> list[str]:
+    """Options that make a demo config train for two iterations on tiny data."""
+    annotations = f'{data}/annotations/instances_val.json'
+    loaders = [
+        option
+        for split in ('train', 'val', 'test')
+        for option in (
+            f'{split}_dataloader.dataset.data_root={data}',
+            f'{split}_dataloader.num_workers=0',
+            f'{split}_dataloader.persistent_workers=False',
+        )
+    ]
+    return [
+        '--cfg-options',
+        *loaders,
+        f'val_evaluator.ann_file={annotations}',
+        f'test_evaluator.ann_file={annotations}',
+        'train_dataloader.batch_size=4',
+        'train_cfg.max_epochs=1',
+        'train_cfg.val_interval=1',
+        *options,
+    ]
+
+
+@pytest.fixture(scope='module')
+def trained(run, demo_coco, tmp_path_factory):
+    """Work dirs of a static detector and of the LAS detector distilled from it."""
+    root = tmp_path_factory.mktemp('work')
+    run('tools/train.py', STATIC, '--work-dir', root / 'static', *smaller(demo_coco))
+    static = root / 'static' / 'epoch_1.pth'
+    options = [f'load_from={static}', f'custom_hooks.2.checkpoint={static}']
+    output = run('tools/train.py', LAS, '--work-dir', root / 'las', *smaller(demo_coco, *options))
+    return root, output
+
+
+def test_training_logs_every_loss_term(trained):
+    _, output = trained
+    for term in ('loss_flops', 'loss_bounds', 'loss_kd', 'flops_ratio', 'temperature'):
+        assert f'{term}: ' in output, term
+
+
+def test_only_the_maskers_were_missing_in_the_static_checkpoint(trained):
+    _, output = trained
+    start = output.index('missing keys in source state_dict')
+    missing = output[start : output.index('\n', start)].split(':')[1].split(',')
+    assert len(missing) == 2 * 16
+    assert all('.masker.conv.' in key for key in missing)
+    assert 'unexpected key' not in output
+
+
+@pytest.fixture(scope='module')
+def tested(run, trained, demo_coco):
+    root, _ = trained
+    output = run(
+        *('tools/test.py', LAS, root / 'las' / 'epoch_1.pth', '--work-dir', root / 'test'),
+        *('--devices', 'tx2,v100', '--out', root / 'predictions.pkl', '--show-dir', 'painted'),
+        *smaller(demo_coco, 'default_hooks.visualization.interval=1'),
+    )
+    return root, output
+
+
+def test_report_is_printed_and_written(tested):
+    root, output = tested
+    report = json.loads((root / 'test' / 'latency_report.json').read_text())
+    assert [row['device'] for row in report['devices']] == ['tx2', 'v100']
+    assert report['images'] == 4
+    assert f'ratio {report["flops"]["ratio"]:.3f}' in output
+    scalars = next((root / 'test').glob('*/vis_data/*.json')).read_text()
+    assert 'latency/tx2_ratio' in scalars
+
+
+def test_predictions_and_paintings_are_written(tested):
+    root, _ = tested
+    assert len(pickle.loads((root / 'predictions.pkl').read_bytes())) == 4
+    assert len(list((root / 'test').glob('*/painted/*.jpg'))) == 4
+
+
+def test_predictor_reads_the_report(run, tested):
+    root, _ = tested
+    report = root / 'test' / 'latency_report.json'
+    argv = ['-m', 'latency_predictor', 'network', '--rates', report, '--device', 'tx2', '--json']
+    again = json.loads(run(*argv))
+    (row,) = again if isinstance(again, list) else [again]
+    (wanted,) = [row for row in json.loads(report.read_text())['devices'] if row['device'] == 'tx2']
+    assert row['dynamic_ms'] == pytest.approx(wanted['dynamic_ms'])
+
+
+def test_test_time_augmentation_runs(run, trained, demo_coco):
+    root, _ = trained
+    checkpoint = root / 'las' / 'epoch_1.pth'
+    argv = ['tools/test.py', LAS, checkpoint, '--work-dir', root / 'tta', '--tta']
+    run(*argv, *smaller(demo_coco))
+    report = json.loads((root / 'tta' / 'latency_report.json').read_text())
+    assert report['images'] == 8, 'each image and its mirror image'
+
+
+def test_masks_are_drawn(run, trained, demo_coco, tmp_path):
+    root, _ = trained
+    checkpoint, out = root / 'las' / 'epoch_1.pth', tmp_path / 'masks.png'
+    argv = ['tools/visualize_masks.py', LAS, checkpoint, demo_coco / 'val', '--limit', 2]
+    assert '2 images drawn' in run(*argv, '--out', out)
+    assert out.stat().st_size > 10_000
+
+
+def test_classifier_trains_and_reports(run, demo_classes, tmp_path):
+    options = [
+        option
+        for split in ('train', 'val', 'test')
+        for option in (
+            f'{split}_dataloader.dataset.data_root={demo_classes}',
+            f'{split}_dataloader.num_workers=0',
+            f'{split}_dataloader.persistent_workers=False',
+            f'{split}_dataloader.batch_size=10',
+        )
+    ]
+    options = ['--cfg-options', *options, 'train_cfg.max_epochs=1', 'train_cfg.val_interval=1']
+    output = run('tools/train.py', CLASSIFIER, '--work-dir', tmp_path, *options)
+    assert 'loss_flops: ' in output
+    run('tools/test.py', CLASSIFIER, tmp_path / 'epoch_1.pth', '--work-dir', tmp_path, *options)
+    report = json.loads((tmp_path / 'latency_report.json').read_text())
+    assert report['images'] == 10
+    assert report['object_rates'] is None
