@@ -110,10 +110,10 @@ def test_predictor_reads_the_report(run, tested):
     root, _ = tested
     report = root / 'test' / 'latency_report.json'
     argv = ['-m', 'latency_predictor', 'network', '--rates', report, '--device', 'tx2', '--json']
-    again = json.loads(run(*argv))
-    (row,) = again if isinstance(again, list) else [again]
-    (wanted,) = [row for row in json.loads(report.read_text())['devices'] if row['device'] == 'tx2']
-    assert row['dynamic_ms'] == pytest.approx(wanted['dynamic_ms'])
+    (row,) = json.loads(run(*argv))['rows']
+    wanted = json.loads(report.read_text())['devices'][0]
+    assert row['device'] == wanted['device'] == 'tx2'
+    assert row['dynamic ms'] == pytest.approx(wanted['dynamic_ms'])
 
 
 def test_test_time_augmentation_runs(run, trained, demo_coco):
