@@ -9,6 +9,7 @@ from mmengine.registry import HOOKS, MODELS
 from mmengine.runner import load_checkpoint
 from torch import Tensor, nn
 
+from las_mm.checks import check_number
 from las_mm.losses import distillation_loss
 
 from .distilled_logits import LogitSource, logit_source
@@ -31,7 +32,7 @@ class DistillationHook(ModelLossHook):
         temperature: T.
 
     Raises:
-        ValueError: If the checkpoint is missing or an argument is not one of the allowed ones.
+        TypeError, ValueError: If the checkpoint is missing or an argument is not an allowed one.
 
     Example:
         >>> custom_hooks = [
@@ -50,10 +51,8 @@ class DistillationHook(ModelLossHook):
             raise ValueError(
                 f'checkpoint: got {checkpoint!r}; a teacher needs trained weights: a path or URL'
             )
-        if not beta >= 0:
-            raise ValueError(f'beta: got {beta!r}; it must be >= 0, 0.5 in the paper')
-        if not temperature > 0:
-            raise ValueError(f'temperature: got T={temperature!r}; it must be > 0, 4 in the paper')
+        check_number('beta', beta, lambda b: b >= 0, '>= 0, 0.5 in the paper')
+        check_number('temperature', temperature, lambda t: t > 0, '> 0, 4 in the paper')
         self.teacher_config = teacher
         self.checkpoint = checkpoint
         self.beta, self.temperature = beta, temperature

@@ -4,6 +4,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from las_mm.checks import check_number
 from las_mm.models.backbone import find_backbone
 
 from .model_loss import training_progress, unwrapped
@@ -21,7 +22,7 @@ class GumbelTemperatureHook(Hook):
         by_epoch: Whether τ changes once per epoch instead of every iteration.
 
     Raises:
-        ValueError: If a temperature is not positive.
+        TypeError, ValueError: If a temperature is not a positive number.
 
     Example:
         >>> custom_hooks = [dict(type='GumbelTemperatureHook', start=5.0, end=0.1)]
@@ -30,9 +31,8 @@ class GumbelTemperatureHook(Hook):
     def __init__(self, start: float = 5.0, end: float | None = None, by_epoch: bool = False):
         self.start, self.end = start, start if end is None else end
         self.by_epoch = by_epoch
-        for field, value in (('start', self.start), ('end', self.end)):
-            if not value > 0:
-                raise ValueError(f'{field}: got temperature {value!r}; it must be > 0')
+        check_number('start', self.start, lambda tau: tau > 0, 'a temperature > 0')
+        check_number('end', self.end, lambda tau: tau > 0, 'a temperature > 0')
 
     def temperature(self, progress: float) -> float:
         """τ at ``progress`` in [0, 1]."""
