@@ -124,12 +124,13 @@ class DynamicBlock:
 
 @contextmanager
 def untracked(norms: Sequence[nn.Module]) -> Iterator[None]:
-    """Keep batch norms from counting a batch in their running statistics."""
-    tracked = [norm for norm in norms if getattr(norm, 'track_running_stats', False)]
-    for norm in tracked:
-        norm.track_running_stats = False
+    """Keep batch norms from moving their running statistics, in whichever mode they are."""
+    norms = [norm for norm in norms if getattr(norm, 'track_running_stats', False)]
+    states = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for norm in tracked:
-            norm.track_running_stats = True
+        for norm, state in zip(norms, states, strict=True):
+            norm.momentum, norm.num_batches_tracked = state
