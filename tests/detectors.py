@@ -1,14 +1,25 @@
 """Tiny detectors and classifiers, built from the project's demo configs and mmdet's."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
+from mmengine.registry import DefaultScope
 
 ROOT = Path(__file__).resolve().parent.parent
 WIDTH = 8
 CHANNELS = [WIDTH, 2 * WIDTH, 4 * WIDTH, 8 * WIDTH]
+
+
+@contextmanager
+def scope(kind: str) -> Iterator[None]:
+    """mmdet's or mmpretrain's registry as the default one, as a config's default_scope does."""
+    with DefaultScope.overwrite_default_scope('mmpretrain' if kind == 'classifier' else 'mmdet'):
+        yield
 
 
 def backbone(kind: str = 'LASResNet') -> dict:
@@ -59,7 +70,30 @@ def classifier(kind: str = 'LASResNet', classes: int = 10) -> ConfigDict:
     )
 
 
-KINDS = {'classifier': classifier, 'two-stage': two_stage, 'one-stage': one_stage}
+def instance(kind: str = 'LASResNet') -> ConfigDict:
+    """The Faster R-CNN with a mask branch."""
+    model = two_stage(kind)
+    layer = dict(type='RoIAlign', output_size=14, sampling_ratio=2)
+    model.type = 'MaskRCNN'
+    model.roi_head.mask_roi_extractor = dict(model.roi_head.bbox_roi_extractor, roi_layer=layer)
+    model.roi_head.mask_head = ConfigDict(
+        type='FCNMaskHead',
+        num_convs=1,
+        in_channels=16,
+        conv_out_channels=16,
+        num_classes=10,
+        loss_mask=dict(type='CrossEntropyLoss', use_mask=True, loss_weight=1.0),
+    )
+    model.train_cfg.rcnn.mask_size = 28
+    return model
+
+
+KINDS = {
+    'classifier': classifier,
+    'two-stage': two_stage,
+    'one-stage': one_stage,
+    'masks': instance,
+}
 
 
 def build_model(cfg: ConfigDict) -> torch.nn.Module:
@@ -78,12 +112,16 @@ def batch(model: torch.nn.Module, images: int = 2, size: int = 64) -> dict:
         samples = [DataSample().set_gt_label(index % 10) for index in range(images)]
         return model.data_preprocessor(dict(inputs=torch.stack(inputs), data_samples=samples))
     from mmdet.structures import DetDataSample
+    from mmdet.structures.mask import BitmapMasks
     from mmengine.structures import InstanceData
 
     samples = []
     for index in range(images):
         sample = DetDataSample(metainfo=dict(img_shape=(size, size), ori_shape=(size, size)))
         boxes = torch.tensor([[8.0, 8.0, 40.0, 40.0]]) + index
-        sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.tensor([index % 10]))
+        masks = BitmapMasks(np.ones((1, size, size), np.uint8), size, size)
+        sample.gt_instances = InstanceData(
+            bboxes=boxes, labels=torch.tensor([index % 10]), masks=masks
+        )
         samples.append(sample)
     return model.data_preprocessor(dict(inputs=inputs, data_samples=samples), training=True)

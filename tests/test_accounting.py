@@ -7,7 +7,7 @@ import pytest
 import torch
 from coco_sizes import SIZES
 from detectors import build_model, classifier
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmcv.cnn import fuse_conv_bn
 from mmdet.models import ResNet
@@ -72,6 +72,7 @@ def test_static_macs_agree_with_other_counters(depth, size):
     assert 2 * ours == counter.get_total_flops()
 
 
+@settings(max_examples=10)
 @given(st.integers(33, 150), st.integers(33, 150))
 def test_dynamic_macs_at_full_rate_are_the_static_ones_and_the_maskers(height, width):
     cost = cost_of(18, (height, width))
