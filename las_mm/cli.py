@@ -91,32 +91,16 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def require_data(cfg: Config, *loaders: str) -> None:
-    """Check that the data sets of the named data loaders are there.
+def set_amp(cfg: Config) -> None:
+    """Train in mixed precision.
 
     Raises:
-        FileNotFoundError: If a file or folder is missing; says how to get it.
+        ValueError: If there is no GPU: mmengine's mixed precision needs one.
     """
-    for loader in loaders:
-        dataset = cfg.get(loader, {}).get('dataset', {})
-        while 'dataset' in dataset:
-            dataset = dataset['dataset']
-        root = Path(dataset.get('data_root') or '.')
-        folders = dataset.get('data_prefix') or {}
-        folders = [folders] if isinstance(folders, str) else list(folders.values())
-        for part in (dataset.get('ann_file') or '', *folders, ''):
-            if not (root / part).exists():
-                raise FileNotFoundError(_how_to_get(loader, root / part))
-
-
-def _how_to_get(loader: str, missing: Path) -> str:
-    top = f'{loader}.dataset: {str(missing)!r} is missing. '
-    if 'demo' in missing.parts or any(part.startswith('demo') for part in missing.parts):
-        return top + 'Make the demo data with: python tools/make_demo_dataset.py --help'
-    return top + (
-        'Put the data set there (COCO: train2017/, val2017/ and annotations/ from '
-        'https://cocodataset.org under data/coco), or run the demo, which needs none: make demo'
-    )
+    if not torch.cuda.is_available():
+        raise ValueError('--amp: mixed precision needs a GPU, and there is none; leave --amp out')
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
 
 
 def build_runner(cfg: Config) -> Runner:

@@ -14,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from mmengine.config import Config
 from mmengine.runner import find_latest_checkpoint
 
-from las_mm.cli import add_common_arguments, build_runner, load_config, require_data, run_cli
+from las_mm.cli import add_common_arguments, build_runner, load_config, run_cli, set_amp
+from las_mm.data import explain_data_errors, require_data
 
 
 def parse_args() -> argparse.Namespace:
@@ -51,8 +52,7 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     if args.amp:
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+        set_amp(cfg)
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise ValueError(
@@ -62,8 +62,10 @@ def main() -> None:
         cfg.auto_scale_lr.enable = True
     if args.resume:
         set_resume(cfg, args.resume)
-    require_data(cfg, 'train_dataloader', 'val_dataloader')
-    build_runner(cfg).train()
+    loaders = ('train_dataloader', 'val_dataloader')
+    require_data(cfg, *loaders)
+    with explain_data_errors(cfg, *loaders):
+        build_runner(cfg).train()
 
 
 if __name__ == '__main__':

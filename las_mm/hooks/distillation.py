@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import HOOKS, MODELS
-from mmengine.runner import load_checkpoint
+from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
+from las_mm.checks import check_number
 from las_mm.losses import distillation_loss
 
 from .distilled_logits import LogitSource, logit_source
@@ -31,7 +32,8 @@ class DistillationHook(ModelLossHook):
         temperature: T.
 
     Raises:
-        ValueError: If the checkpoint is missing or an argument is not one of the allowed ones.
+        TypeError, ValueError: If an argument is not one of the allowed ones; before training, if
+            the checkpoint does not fit the teacher.
 
     Example:
         >>> custom_hooks = [
@@ -50,10 +52,8 @@ class DistillationHook(ModelLossHook):
             raise ValueError(
                 f'checkpoint: got {checkpoint!r}; a teacher needs trained weights: a path or URL'
             )
-        if not beta >= 0:
-            raise ValueError(f'beta: got {beta!r}; it must be >= 0, 0.5 in the paper')
-        if not temperature > 0:
-            raise ValueError(f'temperature: got T={temperature!r}; it must be > 0, 4 in the paper')
+        check_number('beta', beta, lambda b: b >= 0, '>= 0, 0.5 in the paper')
+        check_number('temperature', temperature, lambda t: t > 0, '> 0, 4 in the paper')
         self.teacher_config = teacher
         self.checkpoint = checkpoint
         self.beta, self.temperature = beta, temperature
@@ -61,7 +61,7 @@ class DistillationHook(ModelLossHook):
     def prepare(self, model: nn.Module) -> None:
         device = next(model.parameters()).device
         teacher = MODELS.build(_model_config(self.teacher_config))
-        load_checkpoint(teacher, self.checkpoint, map_location='cpu')
+        _load_teacher(teacher, self.checkpoint)
         self.teacher = teacher.to(device).eval().requires_grad_(False)
         self.source: LogitSource = logit_source(model)
 
@@ -78,16 +78,33 @@ class DistillationHook(ModelLossHook):
         return {'loss_kd': self.beta * loss}
 
 
+def _load_teacher(teacher: nn.Module, path: str) -> None:
+    """Load trained weights, all of them: a teacher with random ones would teach noise."""
+    checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    weights = checkpoint.get('state_dict', checkpoint)
+    weights = {name.removeprefix('module.'): weight for name, weight in weights.items()}
+    try:
+        missing = teacher.load_state_dict(weights, strict=False).missing_keys
+    except RuntimeError:  # weights of another shape
+        ours = teacher.state_dict()
+        missing = [n for n in ours if n in weights and ours[n].shape != weights[n].shape]
+    if missing:
+        raise ValueError(
+            f'checkpoint: {path!r} does not fit the teacher, {len(missing)} of its weights are '
+            f'missing or of another shape, such as {missing[0]}; give one of the same model'
+        )
+
+
 def _model_config(teacher: str | dict) -> ConfigDict:
     """The ``model`` of a config file, a config or itself a model's dict; without its init."""
     if isinstance(teacher, str | Path):
         if '::' not in str(teacher) and not Path(teacher).is_file():
             raise FileNotFoundError(f'teacher: no config file {str(teacher)!r}; check the path')
         teacher = Config.fromfile(teacher) if '::' not in str(teacher) else _packaged(str(teacher))
-    model = teacher.get('model', teacher)
+    model = ConfigDict(teacher.get('model', teacher))
     if 'type' not in model:
         raise ValueError('teacher: has no model; give a config, its path, or a model dict')
-    return ConfigDict(model)
+    return model
 
 
 def _packaged(name: str) -> Config:

@@ -7,6 +7,7 @@ from mmengine.dist import all_reduce, get_world_size
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
+from las_mm.checks import check_number
 from las_mm.losses import bounds, bounds_loss, flops_loss
 from las_mm.models.backbone import classifier_macs, find_backbone
 
@@ -31,7 +32,7 @@ class SparsityLossHook(ModelLossHook):
         by_epoch: Whether the bounds move once per epoch instead of every iteration.
 
     Raises:
-        ValueError: If an argument is not one of the allowed ones.
+        TypeError, ValueError: If an argument is not one of the allowed ones.
 
     Example:
         >>> custom_hooks = [dict(type='SparsityLossHook', target=0.5)]
@@ -48,12 +49,9 @@ class SparsityLossHook(ModelLossHook):
         duration: float = 0.33,
         by_epoch: bool = False,
     ) -> None:
-        if not 0 < target <= 1:
-            raise ValueError(f'target: got t={target!r}; it must be in (0, 1], such as 0.5')
-        if not alpha >= 0:
-            raise ValueError(f'alpha: got {alpha!r}; it must be >= 0, 10 in the paper')
-        if not 0 < duration <= 1:
-            raise ValueError(f'duration: got {duration!r}; it must be in (0, 1], such as 0.33')
+        check_number('target', target, lambda t: 0 < t <= 1, 'in (0, 1], such as 0.5')
+        check_number('alpha', alpha, lambda a: a >= 0, '>= 0, 10 in the paper')
+        check_number('duration', duration, lambda d: 0 < d <= 1, 'in (0, 1], such as 0.33')
         if bounded not in BOUNDED:
             raise ValueError(f'bounded: got {bounded!r}; choose one of {", ".join(BOUNDED)}')
         self.target, self.alpha = target, alpha

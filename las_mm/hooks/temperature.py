@@ -4,6 +4,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from las_mm.checks import check_number
 from las_mm.models.backbone import find_backbone
 
 from .model_loss import training_progress, unwrapped
@@ -25,7 +26,8 @@ class GumbelTemperatureHook(Hook):
             with them. A last part without noise closes that gap.
 
     Raises:
-        ValueError: If a temperature is not positive, or ``noise_until`` not in [0, 1].
+        TypeError, ValueError: If a temperature is not a positive number, or ``noise_until`` not one
+            in [0, 1].
 
     Example:
         >>> custom_hooks = [dict(type='GumbelTemperatureHook', start=5.0, end=0.1)]
@@ -40,11 +42,9 @@ class GumbelTemperatureHook(Hook):
     ) -> None:
         self.start, self.end = start, start if end is None else end
         self.by_epoch, self.noise_until = by_epoch, noise_until
-        if not 0 <= noise_until <= 1:
-            raise ValueError(f'noise_until: got {noise_until!r}; it must be in [0, 1], 1 is always')
-        for field, value in (('start', self.start), ('end', self.end)):
-            if not value > 0:
-                raise ValueError(f'{field}: got temperature {value!r}; it must be > 0')
+        check_number('start', self.start, lambda tau: tau > 0, 'a temperature > 0')
+        check_number('end', self.end, lambda tau: tau > 0, 'a temperature > 0')
+        check_number('noise_until', noise_until, lambda p: 0 <= p <= 1, 'in [0, 1], 1 is always')
 
     def temperature(self, progress: float) -> float:
         """τ at ``progress`` in [0, 1]."""

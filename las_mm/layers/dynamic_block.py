@@ -1,6 +1,7 @@
 """What makes a residual block dynamic, whichever framework the block comes from (Sec. 3.2)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +74,14 @@ class DynamicBlock:
     def checkpointed_branch(self, x: Tensor) -> Tensor:
         """:meth:`branch`, recomputed in the backward pass if ``with_cp``."""
         if self.with_cp and x.requires_grad:
-            return checkpoint(self.branch, x, use_reentrant=False)
+            norms = [norm for _, norm in self.branch_layers()]
+            # The second forward must not move the running statistics a second time.
+            return checkpoint(
+                self.branch,
+                x,
+                use_reentrant=False,
+                context_fn=lambda: (nullcontext(), untracked(norms)),
+            )
         return self.branch(x)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -112,3 +120,17 @@ class DynamicBlock:
             stride=self.conv2.stride[0],
             dilation=self.conv2.dilation[0],
         )
+
+
+@contextmanager
+def untracked(norms: Sequence[nn.Module]) -> Iterator[None]:
+    """Keep batch norms from moving their running statistics, in whichever mode they are."""
+    norms = [norm for norm in norms if getattr(norm, 'track_running_stats', False)]
+    states = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, state in zip(norms, states, strict=True):
+            norm.momentum, norm.num_batches_tracked = state

@@ -9,6 +9,8 @@ from las_mm.layers import BlockTrace, DynamicBlock
 from las_mm.ops import conv_size, parse_granularity
 from las_mm.ops.executors import check_executor
 
+from .fitting import check_fit
+
 
 class DynamicBackbone:
     """Mixin for backbones with stages ``layer1``, ``layer2``, … of :class:`DynamicBlock`.
@@ -44,6 +46,7 @@ class DynamicBackbone:
                 block.make_dynamic(size, name=f'{name}.{index}', **(masker or {}))
         self.freeze_maskers = freeze_maskers
         self.executor = executor
+        self.register_load_state_dict_pre_hook(check_fit)
 
     @property
     def stage_names(self) -> list[str]:

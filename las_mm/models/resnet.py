@@ -48,6 +48,7 @@ class LASResNetMixin(DynamicBackbone):
                 )
         super().__init__(depth, **kwargs)
         self.make_dynamic(granularity, executor, freeze_maskers, masker)
+        self._freeze_stages()  # again: now there are maskers
 
     def make_res_layer(self, block: type[nn.Module], **kwargs: Any) -> nn.Module:
         """The framework's stage, of dynamic blocks."""

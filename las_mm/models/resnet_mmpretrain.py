@@ -1,8 +1,8 @@
 """LAS-ResNet as a backbone of mmpretrain's classifiers."""
 
-from mmpretrain.models.backbones.resnet import BasicBlock, Bottleneck, ResNet
+from mmpretrain.models.backbones.resnet import BasicBlock, Bottleneck, ResLayer, ResNet
 from mmpretrain.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 
 from las_mm.layers import DynamicBlock
 
@@ -24,6 +24,14 @@ class LASBottleneck(DropPathBlock, Bottleneck):
     """mmpretrain's bottleneck with a masker."""
 
 
+class LASResLayer(ResLayer):
+    """A stage that passes initialisation on to its maskers, as mmdet's does by itself."""
+
+    def init_weights(self) -> None:
+        for block in self:
+            block.masker.init_weights()
+
+
 @MODELS.register_module()
 class LASResNet(LASResNetMixin, ResNet):
     """LAS-ResNet for mmpretrain; the arguments are those of :class:`LASResNetMixin` and its ResNet.
@@ -33,3 +41,6 @@ class LASResNet(LASResNetMixin, ResNet):
     """
 
     dynamic_blocks = {BasicBlock: LASBasicBlock, Bottleneck: LASBottleneck}
+
+    def make_res_layer(self, block: type[nn.Module], **kwargs) -> LASResLayer:
+        return LASResLayer(block=self.dynamic_blocks[block], **kwargs)

@@ -27,7 +27,7 @@ def parse_granularity(value: str | Sequence[int], num_stages: int = 4) -> tuple[
     if not isinstance(entries, Sequence):
         raise TypeError(f'granularity: got {value!r}; {hint}')
     if isinstance(value, str):
-        if not all(entry.isdigit() for entry in entries):
+        if not all(entry.isdecimal() for entry in entries):
             raise ValueError(f'granularity: got {value!r}; {hint}')
         entries = [int(entry) for entry in entries]
     if any(isinstance(entry, bool) or not isinstance(entry, int) for entry in entries):
@@ -86,4 +86,6 @@ def dilate_mask(
         spread[..., ::stride, ::stride] = mask
         mask = spread
     padding = dilation * (kernel_size // 2)
-    return F.max_pool2d(mask, kernel_size, stride=1, padding=padding, dilation=dilation)
+    # Padded by hand: max_pool2d refuses the padding that a dilation needs.
+    padded = F.pad(mask, [padding] * 4, value=float('-inf'))
+    return F.max_pool2d(padded, kernel_size, stride=1, dilation=dilation)

@@ -1,0 +1,55 @@
+"""Refusing the checkpoint of another network, which would otherwise load in parts."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+
+from torch import nn
+
+BLOCK = re.compile(r'(layer\d+)\.(\d+)\.')
+
+
+def check_fit(backbone: nn.Module, state_dict: dict, prefix: str, *_) -> None:
+    """Pre-hook of ``load_state_dict``: is this a checkpoint of the same network?
+
+    Missing and unexpected names are left to the loader, as maskers are missing in any static
+    checkpoint, and a state dict without blocks is taken as that of another part of the model.
+
+    Raises:
+        ValueError: If the checkpoint's backbone has another number of blocks, or weights of
+            another shape.
+    """
+    theirs = {
+        name.removeprefix(prefix): weight
+        for name, weight in state_dict.items()
+        if name.startswith(prefix)
+    }
+    ours = backbone.state_dict()
+    their_blocks, our_blocks = blocks_per_stage(theirs), blocks_per_stage(ours)
+    if not their_blocks:
+        return
+    kind = type(backbone).__name__
+    if [their_blocks.get(stage) for stage in our_blocks] != list(our_blocks.values()):
+        raise ValueError(
+            f'checkpoint: its backbone has {_dashed(their_blocks)} blocks per stage, the '
+            f'{kind} has {_dashed(our_blocks)}; give a checkpoint of the same depth'
+        )
+    for name in ours.keys() & theirs.keys():
+        if theirs[name].shape != ours[name].shape:
+            raise ValueError(
+                f"checkpoint: its backbone's {name} has shape {tuple(theirs[name].shape)}, that of "
+                f'the {kind} {tuple(ours[name].shape)}; give a checkpoint of the same depth, '
+                'width and granularity'
+            )
+
+
+def blocks_per_stage(names: Iterable[str]) -> dict[str, int]:
+    """Number of blocks of each stage, by the names of their parameters."""
+    stages = defaultdict(set)
+    for match in filter(None, map(BLOCK.match, names)):
+        stages[match[1]].add(match[2])
+    return {stage: len(stages[stage]) for stage in sorted(stages)}
+
+
+def _dashed(blocks: dict[str, int]) -> str:
+    return '-'.join(map(str, blocks.values()))
