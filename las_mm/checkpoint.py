@@ -73,9 +73,10 @@ def load_from_local(filename: str, map_location=None) -> dict:
             f'checkpoint: refused {str(path)!r} ({unsafe}); it holds more than weights and plain '
             'types. Pass --trust-checkpoint only if you trust its source'
         ) from None
-    except (RuntimeError, EOFError) as error:
+    except Exception as error:  # broken bytes lead torch to errors of many types
+        reason = ' '.join(str(error).split()) or type(error).__name__
         raise ValueError(
-            f'checkpoint: {str(path)!r} is truncated or not a checkpoint ({error})'
+            f'checkpoint: {str(path)!r} is truncated or not a checkpoint ({reason}); get it again'
         ) from None
 
 
@@ -127,3 +128,19 @@ class AtomicLocalBackend(LocalBackend):
 
 
 register_backend('local', AtomicLocalBackend, force=True, prefixes='')
+
+
+def latest_checkpoint(work_dir: str | Path) -> Path | None:
+    """The newest checkpoint of a training, by file time: an interrupted one may have written a
+    checkpoint, but not yet mmengine's note of it. None if there is none.
+
+    Args:
+        work_dir: The training's work dir.
+    """
+    work_dir = Path(work_dir)
+    candidates = [*work_dir.glob('epoch_*.pth'), *work_dir.glob('iter_*.pth')]
+    note = work_dir / 'last_checkpoint'
+    if note.is_file():
+        candidates.append(Path(note.read_text().strip() or '.'))
+    candidates = [path for path in candidates if path.is_file()]
+    return max(candidates, key=lambda path: path.stat().st_mtime_ns, default=None)

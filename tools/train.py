@@ -12,8 +12,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmengine.config import Config
-from mmengine.runner import find_latest_checkpoint
 
+from las_mm.checkpoint import latest_checkpoint
 from las_mm.cli import add_common_arguments, build_runner, load_config, run_cli, set_amp
 from las_mm.data import explain_data_errors, require_data
 
@@ -43,9 +43,9 @@ def parse_args() -> argparse.Namespace:
 def set_resume(cfg: Config, checkpoint: str) -> None:
     """Go on from ``checkpoint``; ``auto`` is the latest one, or the config's start if none."""
     if checkpoint == 'auto':
-        checkpoint = find_latest_checkpoint(cfg.work_dir)
+        checkpoint = latest_checkpoint(cfg.work_dir)
     if checkpoint is not None:
-        cfg.resume, cfg.load_from = True, checkpoint
+        cfg.resume, cfg.load_from = True, str(checkpoint)
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
-"""Checkpoints in plain types, so that torch's safe loading reads them."""
+"""Checkpoints in plain types, so that torch's safe loading reads them, and never none."""
 
 import numpy as np
 import torch
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import HistoryBuffer
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
@@ -12,14 +12,21 @@ PLAIN = (bool, int, float, str, type(None))
 
 @HOOKS.register_module()
 class SafeCheckpointHook(Hook):
-    """Saves the message hub's log histories as tensors, and restores them after loading.
+    """Saves checkpoints that load without unpickling code, and always keeps a whole one.
 
-    With it ``torch.load(path, weights_only=True)`` loads a checkpoint, whereas mmengine's own
-    holds ``HistoryBuffer`` objects, which safe loading refuses.
+    The message hub's log histories are saved as tensors and restored after loading: with it
+    ``torch.load(path, weights_only=True)`` loads a checkpoint, whereas mmengine's own holds
+    ``HistoryBuffer`` objects, which safe loading refuses. As mmengine removes the oldest
+    checkpoint before it writes the newest, two are kept where one was asked for.
     """
 
     # Last before saving, first after loading: other hooks see mmengine's own layout.
     priority = 'LOWEST'
+
+    def before_run(self, runner: Runner) -> None:
+        for hook in runner.hooks:
+            if isinstance(hook, CheckpointHook) and hook.max_keep_ckpts == 1:
+                hook.max_keep_ckpts = 2
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         hub = dict(checkpoint['message_hub'])

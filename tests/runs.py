@@ -1,0 +1,80 @@
+"""Short trainings with mmengine's runner."""
+
+from pathlib import Path
+
+import torch
+from detectors import KINDS, build_model
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmpretrain.structures import DataSample
+
+import las_mm  # noqa: F401
+
+SCHEDULES = [
+    dict(type='GumbelTemperatureHook', start=5.0, end=0.1),
+    dict(type='SparsityLossHook', target=0.5),
+    dict(type='SafeCheckpointHook'),
+]
+
+
+class Recorder(Hook):
+    """Notes what the schedules say in every iteration; interrupts training in one of them."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, interrupt_at: int | None = None) -> None:
+        self.interrupt_at = interrupt_at
+        self.values: dict[int, tuple[float, float, float, float]] = {}
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        from las_mm.hooks.model_loss import training_progress
+        from las_mm.losses import bounds
+
+        temperature = runner.model.backbone.blocks[0].masker.temperature
+        rate = runner.optim_wrapper.get_lr()['lr'][0]
+        self.values[runner.iter] = (temperature, rate, *bounds(training_progress(runner), 0.5))
+        if runner.iter == self.interrupt_at:
+            raise KeyboardInterrupt
+
+
+def samples(count: int = 8) -> list[dict]:
+    """Random images with a class each."""
+    generator = torch.Generator().manual_seed(0)
+    return [
+        dict(
+            inputs=torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8, generator=generator),
+            data_samples=DataSample().set_gt_label(index % 10),
+        )
+        for index in range(count)
+    ]
+
+
+def runner_of(work_dir: Path, *hooks: Hook, epochs: int = 3, **options) -> Runner:
+    """A training of a tiny classifier: four iterations an epoch."""
+    runner = Runner(
+        model=build_model(KINDS['classifier']()),
+        work_dir=str(work_dir),
+        train_dataloader=dict(
+            batch_size=2,
+            num_workers=0,
+            dataset=samples(),
+            sampler=dict(type='DefaultSampler', shuffle=True),
+            collate_fn=dict(type='default_collate'),
+        ),
+        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01, momentum=0.9)),
+        param_scheduler=[dict(type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True)],
+        default_hooks=dict(
+            logger=dict(type='LoggerHook', interval=1),
+            checkpoint=dict(type='CheckpointHook', interval=1, **options.pop('checkpoint', {})),
+        ),
+        custom_hooks=options.pop('custom_hooks', SCHEDULES),
+        default_scope='mmpretrain',
+        experiment_name=f'{work_dir.name}_{id(hooks)}',
+        randomness=dict(seed=0),
+        log_level='WARNING',
+        **options,
+    )
+    for hook in hooks:
+        runner.register_hook(hook)
+    return runner
