@@ -1,5 +1,6 @@
 """Short trainings with mmengine's runner."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -49,27 +50,41 @@ def samples(count: int = 8) -> list[dict]:
     ]
 
 
-def runner_of(work_dir: Path, *hooks: Hook, epochs: int = 3, **options) -> Runner:
-    """A training of a tiny classifier: four iterations an epoch."""
+def runner_of(
+    work_dir: Path,
+    *hooks: Hook,
+    kind: str = 'classifier',
+    dataset: Sequence[dict] | None = None,
+    batch_size: int = 2,
+    epochs: int = 3,
+    masker_lr_mult: float = 1.0,
+    **options,
+) -> Runner:
+    """A training of a tiny model; by default a classifier, for four iterations an epoch."""
+    checkpoint = {'interval': 1, **options.pop('checkpoint', {})}
     runner = Runner(
-        model=build_model(KINDS['classifier']()),
+        model=build_model(KINDS[kind]()),
         work_dir=str(work_dir),
         train_dataloader=dict(
-            batch_size=2,
+            batch_size=batch_size,
             num_workers=0,
-            dataset=samples(),
+            dataset=samples() if dataset is None else dataset,
             sampler=dict(type='DefaultSampler', shuffle=True),
-            collate_fn=dict(type='default_collate'),
+            collate_fn=dict(type='default_collate' if kind == 'classifier' else 'pseudo_collate'),
         ),
         train_cfg=dict(by_epoch=True, max_epochs=epochs),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01, momentum=0.9)),
+        optim_wrapper=dict(
+            optimizer=options.pop('optimizer', dict(type='SGD', lr=0.01, momentum=0.9)),
+            paramwise_cfg=dict(custom_keys=dict(masker=dict(lr_mult=masker_lr_mult))),
+            clip_grad=dict(max_norm=10),
+        ),
         param_scheduler=[dict(type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True)],
         default_hooks=dict(
             logger=dict(type='LoggerHook', interval=1),
-            checkpoint=dict(type='CheckpointHook', interval=1, **options.pop('checkpoint', {})),
+            checkpoint=dict(type='CheckpointHook', **checkpoint),
         ),
         custom_hooks=options.pop('custom_hooks', SCHEDULES),
-        default_scope='mmpretrain',
+        default_scope='mmpretrain' if kind == 'classifier' else 'mmdet',
         experiment_name=f'{work_dir.name}_{id(hooks)}',
         randomness=dict(seed=0),
         log_level='WARNING',

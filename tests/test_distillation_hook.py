@@ -138,7 +138,7 @@ def test_a_missing_teacher_is_named(tmp_path):
         static_model('classifier', tmp_path / 'teacher.pth')
         for teacher, error, message in (
             (str(tmp_path / 'no.py'), FileNotFoundError, 'teacher: no config file .*no.py'),
-            (dict(depth=50), ValueError, 'teacher: got .*give a model dict with a type'),
+            (dict(depth=50), ValueError, 'teacher: has no model; give a config, its path'),
         ):
             with pytest.raises(error, match=message):
                 hook_on(student, teacher, tmp_path / 'teacher.pth')
