@@ -19,6 +19,7 @@ from .device import Device, load_device
 from .rates import check_rate
 from .results import BlockCurve, BlockLatency, NetworkLatency, OperatorLatency
 from .schedule import TILE_SETS, Schedule, schedule
+from .skipping import SKIPPING_MODES, skipping_operators
 from .spec import BlockSpec, NetworkSpec
 
 __all__ = ['LatencyModel']
@@ -97,7 +98,7 @@ class LatencyModel:
                    else _per_block('dilated_rates', dilated_rates, spec))
         alike: dict[BlockSpec, list[int]] = {}
         for index, block in enumerate(spec.blocks):
-            alike.setdefault(_anonymous(block), []).append(index)
+            alike.setdefault(self.shape_of(block), []).append(index)
         blocks: list = [None] * len(spec.blocks)
         for block, where in alike.items():
             names = [spec.blocks[i].name for i in where]
@@ -113,6 +114,39 @@ class LatencyModel:
             dynamic_ms=(other + sum(b.dynamic_us for b in blocks)) * 1e-3,
             blocks=tuple(blocks), other_us=other)
 
+    def skipping_block(self, spec: BlockSpec, rate: float, mode: str = 'layer',
+                       channel_group: int = 1) -> BlockLatency:
+        """The block under layer or channel skipping instead of a spatial mask.
+
+        Args:
+            spec: the block; its granularity is not used.
+            rate: probability that the layer runs, or share of active inner channels, in [0, 1].
+            mode: 'layer' or 'channel'.
+            channel_group: channels that share one decision.
+
+        Raises:
+            ValueError: unknown mode, a rate outside [0, 1], a group that does not divide.
+        """
+        rate = float(check_rate(f"block '{spec.name}': activation_rate", rate))
+        if mode not in SKIPPING_MODES[1:]:
+            raise ValueError(f"mode is '{mode}': choose one of {', '.join(SKIPPING_MODES[1:])}")
+        if channel_group < 1 or spec.mid_channels % channel_group:
+            raise ValueError(f"block '{spec.name}': channel_group is {channel_group}, it must "
+                             f'divide mid_channels = {spec.mid_channels}')
+        static = tuple(_operator_latency(s, 0) for s in self._static_schedules(spec))
+        found = [(share, _operator_latency(self._schedule(operator), 0)) for share, operator in
+                 skipping_operators(spec, mode, rate, channel_group, self.batch_size)]
+        expected = tuple(replace(
+            o, total_us=share * o.total_us, data_us=share * o.data_us,
+            compute_us=share * o.compute_us, launch_us=share * o.launch_us) for share, o in found)
+        return BlockLatency(spec.name, spec.stage, rate, sum(o.total_us for o in static),
+                            sum(o.total_us for o in expected), None, expected, static)
+
+    @staticmethod
+    def shape_of(block: BlockSpec) -> BlockSpec:
+        """The block without its name: all that its latency depends on."""
+        return replace(block, name=f'stage {block.stage}')
+
     # -- inside ---------------------------------------------------------------------------------
 
     def _schedule(self, operator) -> Schedule:
@@ -127,7 +161,7 @@ class LatencyModel:
         return np.atleast_1d(check_rate(owner, rates))
 
     def _static_schedules(self, spec: BlockSpec) -> tuple[Schedule, ...]:
-        key = _anonymous(spec).with_granularity(None)
+        key = self.shape_of(spec).with_granularity(None)
         if key not in self._static:
             self._static[key] = tuple(self._schedule(operator)
                                       for operator in static_operators(key, self.batch_size))
@@ -172,11 +206,6 @@ class LatencyModel:
                 static_operators_)
             for i, name in enumerate(names)
         ]
-
-
-def _anonymous(block: BlockSpec) -> BlockSpec:
-    """The block without its name: what decides its latency."""
-    return replace(block, name=f'stage {block.stage}')
 
 
 def _operator_latency(found: Schedule, index: int) -> OperatorLatency:
