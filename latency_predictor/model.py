@@ -32,22 +32,25 @@ class LatencyModel:
         device: Device, name of a shipped one, or path of a device file.
         precision: 'fp32', 'tf32', 'fp16' or 'bf16', as far as the device has it.
         batch_size: images per forward; latencies are for the whole batch.
-        tiles: 'paper' (powers of two, Appendix A) or 'divisors' (also exact divisors).
+        tiles: 'paper' (powers of two, Appendix A) or 'divisors' (also exact divisors); None is
+            what the device file says, the paper's unless ``any_tile`` is set.
 
     Raises:
         ValueError: unknown device, precision, tile set or a batch size below 1.
     """
 
     def __init__(self, device: Device | str, precision: str = 'fp32', batch_size: int = 1,
-                 tiles: str = 'paper'):
+                 tiles: str | None = None):
         self.device = load_device(device)
         self.device.macs_per_second(precision)  # raises where the device lacks the precision
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f'batch_size is {batch_size!r}: it must be an integer >= 1')
+        if tiles is None:
+            tiles = 'divisors' if self.device.any_tile else 'paper'
         if tiles not in TILE_SETS:
             raise ValueError(f"tiles is '{tiles}': choose one of {', '.join(TILE_SETS)}")
         self.precision, self.batch_size, self.tiles = precision, batch_size, tiles
-        self._static: dict[BlockSpec, tuple[Schedule, ...]] = {}
+        self._static: dict[tuple[BlockSpec, bool], tuple[Schedule, ...]] = {}
 
     # -- one block ------------------------------------------------------------------------------
 
@@ -74,7 +77,7 @@ class LatencyModel:
               fusion: Fusion = DEFAULT_FUSION) -> BlockCurve:
         """One dynamic block at many activation rates, in one vectorised search."""
         rates = self._check(spec, activation_rates)
-        static = sum(float(s.total) for s in self._static_schedules(spec))
+        static = sum(float(s.total) for s in self._static_schedules(spec, fusion.conv3_add))
         dynamic, fused, _ = self._dynamic(spec, rates, None, fusion)
         return BlockCurve(rates, static * 1e6, dynamic * 1e6, fused)
 
@@ -160,11 +163,12 @@ class LatencyModel:
             raise ValueError(f'{owner} is missing: a dynamic block needs one from 0 to 1')
         return np.atleast_1d(check_rate(owner, rates))
 
-    def _static_schedules(self, spec: BlockSpec) -> tuple[Schedule, ...]:
-        key = self.shape_of(spec).with_granularity(None)
+    def _static_schedules(self, spec: BlockSpec, conv3_add=False) -> tuple[Schedule, ...]:
+        shape = self.shape_of(spec).with_granularity(None)
+        key = shape, conv3_add
         if key not in self._static:
-            self._static[key] = tuple(self._schedule(operator)
-                                      for operator in static_operators(key, self.batch_size))
+            self._static[key] = tuple(self._schedule(operator) for operator in static_operators(
+                shape, self.batch_size, conv3_add))
         return self._static[key]
 
     def _dynamic(self, spec, rates, dilated, fusion):
@@ -173,7 +177,7 @@ class LatencyModel:
             found = [self._schedule(operator) for operator in operators]
             return sum(s.total for s in found) + np.zeros(len(rates)), found
 
-        rest, rest_found = run(dynamic_rest(spec, rates, fusion, self.batch_size))
+        rest, rest_found = run(dynamic_rest(spec, rates, fusion, self.batch_size, dilated))
         options = {}
         for fused in (True, False):
             if fusion.masker_conv1 in (None, fused):
@@ -192,7 +196,7 @@ class LatencyModel:
         rates = self._check(spec, rates)
         if dilated is not None:
             dilated = np.atleast_1d(check_rate(f"block '{spec.name}': dilated_rate", dilated))
-        static_found = self._static_schedules(spec)
+        static_found = self._static_schedules(spec, fusion.conv3_add)
         static_operators_ = tuple(_operator_latency(s, 0) for s in static_found)
         static_us = sum(o.total_us for o in static_operators_)
         if spec.granularity is None:

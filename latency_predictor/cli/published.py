@@ -1,4 +1,4 @@
-"""Commands ``table1``, ``table2`` and ``table3``: the paper's latencies beside the predicted ones."""
+"""Commands ``table1``, ``table2``, ``table3``: the paper's latencies and the predicted ones."""
 
 from __future__ import annotations
 
