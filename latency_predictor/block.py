@@ -6,7 +6,7 @@ at many activation rates.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,11 +28,14 @@ class Fusion:
             dense. None takes whichever is predicted to be faster: fused when r > r_th.
         gather_conv2: fetch patches inside the dynamic convolution instead of copying them first.
         scatter_add: add the patches to the identity in place of scatter, then add.
+        conv3_add: not in the paper: the last convolution of static and dynamic blocks adds to the
+            identity in place as it writes, as CPU libraries do; no add or scatter-add is left.
     """
 
     masker_conv1: bool | None = None
     gather_conv2: bool = True
     scatter_add: bool = True
+    conv3_add: bool = False
 
 
 DEFAULT_FUSION = Fusion()
@@ -64,7 +67,8 @@ def _shortcut(block: BlockSpec, batch_size: int) -> list[Operator]:
                             block.width, 1, block.stride, patches=batch_size)]
 
 
-def static_operators(block: BlockSpec, batch_size: int = 1) -> list[Operator]:
+def static_operators(block: BlockSpec, batch_size: int = 1,
+                     conv3_add: bool = False) -> list[Operator]:
     """The block without masker: its convolutions, squeeze-and-excitation, residual addition."""
     size = (block.height, block.width)
     result = [
@@ -76,7 +80,10 @@ def static_operators(block: BlockSpec, batch_size: int = 1) -> list[Operator]:
     if block.kind == 'bottleneck':
         result.append(ops.convolution('conv3', block.mid_channels, block.out_channels, *size,
                                       patches=batch_size))
-    result.append(ops.add(block.out_channels, *size, patches=batch_size))
+    if conv3_add:
+        result[-1] = ops.with_addition(result[-1], f'{result[-1].name}_add', block.width)
+    else:
+        result.append(ops.add(block.out_channels, *size, patches=batch_size))
     return result + _shortcut(block, batch_size)
 
 
@@ -134,7 +141,7 @@ def dynamic_first_convolution(block: BlockSpec, activation_rate, dilated_rate=No
     """
     if fused:
         joint = _first_convolution(block, block.mid_channels + 1, batch_size)
-        return [_renamed(joint, 'masker_conv1')]
+        return [replace(joint, name='masker_conv1')]
     source, target = _source_size(block), conv1_map(block)
     _, halo = _patch_sizes(block)
     patches = active_patches(block, activation_rate, batch_size)
@@ -156,8 +163,12 @@ def dynamic_first_convolution(block: BlockSpec, activation_rate, dilated_rate=No
 
 
 def dynamic_rest(block: BlockSpec, activation_rate, fusion: Fusion = DEFAULT_FUSION,
-                 batch_size: int = 1) -> list[Operator]:
-    """Everything behind conv1: conv2, squeeze-and-excitation, conv3, scatter and add, shortcut."""
+                 batch_size: int = 1, dilated_rate=None) -> list[Operator]:
+    """Everything behind conv1: conv2, squeeze-and-excitation, conv3, scatter and add, shortcut.
+
+    A ``dilated_rate`` says how much of conv1's map conv2 reads; without it, overlapping halos are
+    taken to be read as often as they occur.
+    """
     patch, halo = _patch_sizes(block)
     source, target = conv1_map(block), (block.height, block.width)
     patches = active_patches(block, activation_rate, batch_size)
@@ -169,19 +180,19 @@ def dynamic_rest(block: BlockSpec, activation_rate, fusion: Fusion = DEFAULT_FUS
     result.append(ops.dynamic_convolution(
         'gather_conv2' if fusion.gather_conv2 else 'conv2', block.mid_channels, block.mid_channels,
         patch, patches, KERNEL, stride, block.groups, dilation,
-        source=source if fusion.gather_conv2 else None, batch_size=batch_size))
+        source=source if fusion.gather_conv2 else None, batch_size=batch_size,
+        distinct_rate=dilated_rate))
     if block.se_channels:
         result += _squeeze_excitation(block, patch, patches, batch_size, is_patch=True)
     if block.kind == 'bottleneck':
-        result.append(ops.dynamic_convolution('conv3', block.mid_channels, block.out_channels,
-                                              patch, patches, batch_size=batch_size))
-    if fusion.scatter_add:
+        result.append(ops.dynamic_convolution(
+            'conv3', block.mid_channels, block.out_channels, patch, patches,
+            target=target if fusion.conv3_add else None, batch_size=batch_size))
+    if fusion.conv3_add:
+        result[-1] = ops.with_addition(result[-1], f'{result[-1].name}_scatter_add', block.width)
+    elif fusion.scatter_add:
         result.append(ops.scatter_add(block.out_channels, patch, patches, target, batch_size))
     else:
         result += [ops.scatter(block.out_channels, patch, patches, target, batch_size),
                    ops.add(block.out_channels, *target, patches=batch_size)]
     return result + _shortcut(block, batch_size)
-
-
-def _renamed(operator: Operator, name: str) -> Operator:
-    return Operator(**{**operator.__dict__, 'name': name})

@@ -23,7 +23,7 @@ PRECISION_BYTES = MappingProxyType({'fp32': 4, 'tf32': 4, 'fp16': 2, 'bf16': 2})
 
 _SHIPPED = Path(__file__).with_name('devices.yaml')
 
-# Every number a device file must give: its key there, its unit, and the smallest legal value.
+# Every number of a device file: its key there, its unit, and the smallest legal value.
 _QUANTITIES = {
     'processing_engines': ('count', 1),
     'frequency': ('MHz', 1e-3),
@@ -33,7 +33,15 @@ _QUANTITIES = {
     'pipeline_depth': ('cycle', 1),
     'kernel_launch': ('us', 0),
     'overlap': ('ratio', 0),
+    'onchip_capacity': ('MB', 0),
+    'padding_skipped': ('ratio', 0),
+    'channels_last': ('ratio', 0),
+    'any_tile': ('ratio', 0),
+    'halo_reuse': ('ratio', 0),
 }
+# These may be left out: their default 0 is the paper's model.
+_OPTIONAL = ('overlap', 'onchip_capacity', 'padding_skipped', 'channels_last', 'any_tile',
+             'halo_reuse')
 _LANES_UNIT = 'MAC/cycle/PE'
 
 
@@ -54,6 +62,15 @@ class Device:
         kernel_launch: latency of starting one kernel, us.
         overlap: share of the shorter of l_data and l_computation hidden behind the longer one;
             0 is the paper's l = l_data + l_computation, 1 a perfect roofline.
+        onchip_capacity: MB (1e6 bytes) of on-chip memory in which operators leave their output for
+            the next one: only what exceeds it is off-chip traffic. 0 is the paper's model, where
+            every operator reads from and writes to off-chip memory.
+        padding_skipped: share of the multiplications with zero padding that are not done.
+        channels_last: 1 where the channels of a pixel are contiguous in memory (NHWC), so that
+            already a single pixel is a long run; 0 for NCHW.
+        any_tile: 1 where kernels take tiles of any exact divisor, 0 for the paper's powers of two.
+        halo_reuse: 1 where an engine's local memory keeps the halo that neighbouring patches share
+            (a CPU's caches); 0 for the paper's model, where each tile loads its own.
         sources: for each number, where it is from.
     """
 
@@ -68,6 +85,11 @@ class Device:
     pipeline_depth: int = 4
     kernel_launch: float = 8.0
     overlap: float = 0.0
+    onchip_capacity: float = 0.0
+    padding_skipped: float = 0.0
+    channels_last: float = 0.0
+    any_tile: float = 0.0
+    halo_reuse: float = 0.0
     sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def __hash__(self):
@@ -90,6 +112,8 @@ class Device:
 
         entry = {'label': self.label}
         for key, (unit, _) in _QUANTITIES.items():
+            if key in _OPTIONAL and not getattr(self, key):
+                continue
             entry[key] = quantity(getattr(self, key), unit, key)
         entry['lanes'] = {
             p: quantity(v, _LANES_UNIT, f'lanes.{p}') for p, v in self.lanes.items()
@@ -126,11 +150,14 @@ def _parse_device(name: str, entry) -> Device:
                              f'{", ".join(sorted(known))}')
     values, sources = {}, {}
     for key, (unit, smallest) in _QUANTITIES.items():
+        if key not in entry and key in _OPTIONAL:
+            continue
         if key not in entry:
             raise ValueError(f"device '{name}': {key} [{unit}] is missing")
         values[key], sources[key] = _read_quantity(name, key, entry[key], unit, smallest)
-    if values['overlap'] > 1:
-        raise ValueError(f"device '{name}': overlap is {values['overlap']}: allowed is 0 to 1")
+    for key, (unit, _) in _QUANTITIES.items():
+        if unit == 'ratio' and values.get(key, 0) > 1:
+            raise ValueError(f"device '{name}': {key} is {values[key]}: allowed is 0 to 1")
     if not isinstance(entry.get('lanes'), Mapping) or not entry['lanes']:
         raise ValueError(f"device '{name}': lanes needs at least fp32: {{value, unit, source}}")
     lanes = {}

@@ -19,6 +19,7 @@ from .device import Device, load_device
 from .rates import check_rate
 from .results import BlockCurve, BlockLatency, NetworkLatency, OperatorLatency
 from .schedule import TILE_SETS, Schedule, schedule
+from .skipping import SKIPPING_MODES, skipping_operators
 from .spec import BlockSpec, NetworkSpec
 
 __all__ = ['LatencyModel']
@@ -31,22 +32,25 @@ class LatencyModel:
         device: Device, name of a shipped one, or path of a device file.
         precision: 'fp32', 'tf32', 'fp16' or 'bf16', as far as the device has it.
         batch_size: images per forward; latencies are for the whole batch.
-        tiles: 'paper' (powers of two, Appendix A) or 'divisors' (also exact divisors).
+        tiles: 'paper' (powers of two, Appendix A) or 'divisors' (also exact divisors); None is
+            what the device file says, the paper's unless ``any_tile`` is set.
 
     Raises:
         ValueError: unknown device, precision, tile set or a batch size below 1.
     """
 
     def __init__(self, device: Device | str, precision: str = 'fp32', batch_size: int = 1,
-                 tiles: str = 'paper'):
+                 tiles: str | None = None):
         self.device = load_device(device)
         self.device.macs_per_second(precision)  # raises where the device lacks the precision
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f'batch_size is {batch_size!r}: it must be an integer >= 1')
+        if tiles is None:
+            tiles = 'divisors' if self.device.any_tile else 'paper'
         if tiles not in TILE_SETS:
             raise ValueError(f"tiles is '{tiles}': choose one of {', '.join(TILE_SETS)}")
         self.precision, self.batch_size, self.tiles = precision, batch_size, tiles
-        self._static: dict[BlockSpec, tuple[Schedule, ...]] = {}
+        self._static: dict[tuple[BlockSpec, bool], tuple[Schedule, ...]] = {}
 
     # -- one block ------------------------------------------------------------------------------
 
@@ -73,7 +77,7 @@ class LatencyModel:
               fusion: Fusion = DEFAULT_FUSION) -> BlockCurve:
         """One dynamic block at many activation rates, in one vectorised search."""
         rates = self._check(spec, activation_rates)
-        static = sum(float(s.total) for s in self._static_schedules(spec))
+        static = sum(float(s.total) for s in self._static_schedules(spec, fusion.conv3_add))
         dynamic, fused, _ = self._dynamic(spec, rates, None, fusion)
         return BlockCurve(rates, static * 1e6, dynamic * 1e6, fused)
 
@@ -97,7 +101,7 @@ class LatencyModel:
                    else _per_block('dilated_rates', dilated_rates, spec))
         alike: dict[BlockSpec, list[int]] = {}
         for index, block in enumerate(spec.blocks):
-            alike.setdefault(_anonymous(block), []).append(index)
+            alike.setdefault(self.shape_of(block), []).append(index)
         blocks: list = [None] * len(spec.blocks)
         for block, where in alike.items():
             names = [spec.blocks[i].name for i in where]
@@ -113,6 +117,39 @@ class LatencyModel:
             dynamic_ms=(other + sum(b.dynamic_us for b in blocks)) * 1e-3,
             blocks=tuple(blocks), other_us=other)
 
+    def skipping_block(self, spec: BlockSpec, rate: float, mode: str = 'layer',
+                       channel_group: int = 1) -> BlockLatency:
+        """The block under layer or channel skipping instead of a spatial mask.
+
+        Args:
+            spec: the block; its granularity is not used.
+            rate: probability that the layer runs, or share of active inner channels, in [0, 1].
+            mode: 'layer' or 'channel'.
+            channel_group: channels that share one decision.
+
+        Raises:
+            ValueError: unknown mode, a rate outside [0, 1], a group that does not divide.
+        """
+        rate = float(check_rate(f"block '{spec.name}': activation_rate", rate))
+        if mode not in SKIPPING_MODES[1:]:
+            raise ValueError(f"mode is '{mode}': choose one of {', '.join(SKIPPING_MODES[1:])}")
+        if channel_group < 1 or spec.mid_channels % channel_group:
+            raise ValueError(f"block '{spec.name}': channel_group is {channel_group}, it must "
+                             f'divide mid_channels = {spec.mid_channels}')
+        static = tuple(_operator_latency(s, 0) for s in self._static_schedules(spec))
+        found = [(share, _operator_latency(self._schedule(operator), 0)) for share, operator in
+                 skipping_operators(spec, mode, rate, channel_group, self.batch_size)]
+        expected = tuple(replace(
+            o, total_us=share * o.total_us, data_us=share * o.data_us,
+            compute_us=share * o.compute_us, launch_us=share * o.launch_us) for share, o in found)
+        return BlockLatency(spec.name, spec.stage, rate, sum(o.total_us for o in static),
+                            sum(o.total_us for o in expected), None, expected, static)
+
+    @staticmethod
+    def shape_of(block: BlockSpec) -> BlockSpec:
+        """The block without its name: all that its latency depends on."""
+        return replace(block, name=f'stage {block.stage}')
+
     # -- inside ---------------------------------------------------------------------------------
 
     def _schedule(self, operator) -> Schedule:
@@ -126,11 +163,12 @@ class LatencyModel:
             raise ValueError(f'{owner} is missing: a dynamic block needs one from 0 to 1')
         return np.atleast_1d(check_rate(owner, rates))
 
-    def _static_schedules(self, spec: BlockSpec) -> tuple[Schedule, ...]:
-        key = _anonymous(spec).with_granularity(None)
+    def _static_schedules(self, spec: BlockSpec, conv3_add=False) -> tuple[Schedule, ...]:
+        shape = self.shape_of(spec).with_granularity(None)
+        key = shape, conv3_add
         if key not in self._static:
-            self._static[key] = tuple(self._schedule(operator)
-                                      for operator in static_operators(key, self.batch_size))
+            self._static[key] = tuple(self._schedule(operator) for operator in static_operators(
+                shape, self.batch_size, conv3_add))
         return self._static[key]
 
     def _dynamic(self, spec, rates, dilated, fusion):
@@ -139,7 +177,7 @@ class LatencyModel:
             found = [self._schedule(operator) for operator in operators]
             return sum(s.total for s in found) + np.zeros(len(rates)), found
 
-        rest, rest_found = run(dynamic_rest(spec, rates, fusion, self.batch_size))
+        rest, rest_found = run(dynamic_rest(spec, rates, fusion, self.batch_size, dilated))
         options = {}
         for fused in (True, False):
             if fusion.masker_conv1 in (None, fused):
@@ -158,7 +196,7 @@ class LatencyModel:
         rates = self._check(spec, rates)
         if dilated is not None:
             dilated = np.atleast_1d(check_rate(f"block '{spec.name}': dilated_rate", dilated))
-        static_found = self._static_schedules(spec)
+        static_found = self._static_schedules(spec, fusion.conv3_add)
         static_operators_ = tuple(_operator_latency(s, 0) for s in static_found)
         static_us = sum(o.total_us for o in static_operators_)
         if spec.granularity is None:
@@ -172,11 +210,6 @@ class LatencyModel:
                 static_operators_)
             for i, name in enumerate(names)
         ]
-
-
-def _anonymous(block: BlockSpec) -> BlockSpec:
-    """The block without its name: what decides its latency."""
-    return replace(block, name=f'stage {block.stage}')
 
 
 def _operator_latency(found: Schedule, index: int) -> OperatorLatency:

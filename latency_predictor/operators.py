@@ -7,6 +7,7 @@ Every factory takes ``patches``, P over the whole batch, scalar or array.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 __all__ = [
     'Move', 'Operator', 'add', 'channel_dynamic_convolution', 'convolution', 'dynamic_convolution',
     'fully_connected', 'gather', 'global_pool', 'indexing', 'masker', 'pooling', 'scale', 'scatter',
-    'scatter_add',
+    'scatter_add', 'with_addition',
 ]
 
 
@@ -60,6 +61,11 @@ class Operator:
         offchip: elements moved between off-chip and on-chip memory, all patches together.
         moves: tensors a tile moves between on-chip memory and its engine.
         weights_per_channel: weights a tile loads for each of its output channels.
+        working_set: elements of the tensors that ``offchip`` is a part of, whole maps; None where
+            the operator touches all of them.
+        distinct_input: elements that the first of ``moves`` touches in all patches together,
+            overlaps counted once; None if they do not overlap or it is not known.
+        padding_share: share of the multiply-accumulates that multiply zero padding.
         is_patch: True where the patch is an S x S cut of a map, False for a whole map.
         launches: kernels started.
     """
@@ -73,6 +79,9 @@ class Operator:
     offchip: float | np.ndarray
     moves: tuple[Move, ...]
     weights_per_channel: float = 0.0
+    working_set: float | np.ndarray | None = None
+    distinct_input: float | np.ndarray | None = None
+    padding_share: float = 0.0
     is_patch: bool = False
     launches: int = 1
 
@@ -80,6 +89,16 @@ class Operator:
 def _extent(size: int, kernel: int, stride: int, dilation: int) -> int:
     """Input elements along an edge that ``size`` outputs read."""
     return (size - 1) * stride + (kernel - 1) * dilation + 1
+
+
+def _padding_share(height: int, width: int, kernel: int, dilation: int) -> float:
+    """Share of a 'same' convolution's products that fall outside the map.
+
+    Along one edge the tap at offset t lies outside for |t| of the outputs.
+    """
+    offsets = np.abs((np.arange(kernel) - kernel // 2) * dilation)
+    inside = [1 - np.minimum(offsets, size).sum() / (kernel * size) for size in (height, width)]
+    return float(1 - inside[0] * inside[1])
 
 
 def convolution(name, in_channels, out_channels, height, width, kernel=1, stride=1, groups=1,
@@ -92,11 +111,13 @@ def convolution(name, in_channels, out_channels, height, width, kernel=1, stride
     read = Move(width, (kernel - 1) * dilation + 1, stride, group_channels, groups)
     return Operator(name, patches, out_channels, height, width, weights,
                     weights * out_channels + patches * (source + output),
-                    (read, Move(width)), weights)
+                    (read, Move(width)), weights, padding_share=_padding_share(
+                        height * stride, width * stride, kernel, dilation))
 
 
 def dynamic_convolution(name, in_channels, out_channels, patch, patches, kernel=1, stride=1,
-                        groups=1, dilation=1, source=None, target=None, batch_size=1) -> Operator:
+                        groups=1, dilation=1, source=None, target=None, batch_size=1,
+                        distinct_rate=None) -> Operator:
     """Convolution that computes only P patches of ``patch`` = (S1, S2) outputs.
 
     Args:
@@ -105,22 +126,27 @@ def dynamic_convolution(name, in_channels, out_channels, patch, patches, kernel=
             rows are runs in rows of that map. None when the input was gathered before: P dense
             patches with their halos.
         target: (height, width) of the map the patches are written to; None for dense patches.
+        distinct_rate: share of the source map that all patches with their halos cover together;
+            None if it is not known, and then overlaps count as often as they are read.
     """
     height, width = patch
     group_channels = in_channels // groups
     weights = group_channels * kernel ** 2
     halo = [_extent(size, kernel, stride, dilation) for size in patch]
     read = in_channels * halo[0] * halo[1] * patches
+    whole, distinct = read, None
     if source is not None:
-        read = np.minimum(read, batch_size * in_channels * source[0] * source[1])
+        whole = batch_size * in_channels * source[0] * source[1]
+        distinct = None if distinct_rate is None else distinct_rate * whole
+        read = np.minimum(read, whole if distinct is None else distinct)
     moves = (
         Move(halo[1] if source is None else source[1], (kernel - 1) * dilation + 1, stride,
              group_channels, groups),
         Move(width if target is None else target[1]),
     )
-    return Operator(name, patches, out_channels, height, width, weights,
-                    weights * out_channels + read + patches * out_channels * height * width,
-                    moves, weights, is_patch=True)
+    rest = weights * out_channels + patches * out_channels * height * width
+    return Operator(name, patches, out_channels, height, width, weights, rest + read, moves,
+                    weights, working_set=rest + whole, distinct_input=distinct, is_patch=True)
 
 
 def channel_dynamic_convolution(name, in_channels, out_channels, height, width, in_rate, out_rate,
@@ -145,6 +171,19 @@ def channel_dynamic_convolution(name, in_channels, out_channels, height, width, 
                            patches=patches)
     return convolution(name, active(in_channels, in_rate), active(out_channels, out_rate), height,
                        width, kernel, stride, patches=patches)
+
+
+def with_addition(operator: Operator, name: str, identity_pitch: int) -> Operator:
+    """The convolution with the residual addition (and ReLU) done in place as it writes.
+
+    Each output element is read once more, from the identity's map with rows of ``identity_pitch``.
+    """
+    size = operator.patches * operator.channels * operator.height * operator.width
+    working_set = operator.working_set
+    return dataclasses.replace(
+        operator, name=name, offchip=operator.offchip + size,
+        working_set=None if working_set is None else working_set + size,
+        moves=(*operator.moves, Move(identity_pitch)))
 
 
 def masker(in_channels, height, width, patches=1) -> Operator:

@@ -25,7 +25,7 @@ import numpy as np
 
 from .device import PRECISION_BYTES, Device
 from .efficiency import engine_utilisation, transaction_efficiency
-from .operators import Operator
+from .operators import Move, Operator
 
 __all__ = ['LARGEST_TILE', 'TILE_SETS', 'Schedule', 'schedule', 'tile_candidates']
 
@@ -50,14 +50,16 @@ def tile_candidates(size: int, divisors: bool) -> np.ndarray:
     return np.array(sorted(edges), float)
 
 
-def patches_together(most: float) -> np.ndarray:
+def patches_together(most: float, exact: bool) -> np.ndarray:
     """T_P to try: powers of two up to the first that holds all patches, LARGEST_TILE at most.
 
     A tile's shape is fixed before P is known, so that T_P may exceed P and leave slots idle. A
     still larger T_P is never better, hence the candidates do not depend on which P are asked for.
+    In the richer tile set a tile may hold as many pixels in patches as in a map, LARGEST_TILE^2.
     """
+    largest = LARGEST_TILE ** (2 if exact else 1)
     enough = int(np.ceil(np.log2(max(most, 1))))
-    return 2.0 ** np.arange(min(enough, int(np.log2(LARGEST_TILE))) + 1)
+    return 2.0 ** np.arange(min(enough, int(np.log2(largest))) + 1)
 
 
 @dataclass(frozen=True)
@@ -85,24 +87,59 @@ class _TileTerms:
     edges: np.ndarray  # (M, 3): T_C, T_S1, T_S2
     tiles_per_patch: np.ndarray  # (M,) n_S
     weights: np.ndarray  # (M,) w(T), elements
-    moved: np.ndarray  # (M,) sum_i a_i(T) / e_i(T), elements per patch
+    first_moved: np.ndarray  # (M,) n_S a_1(T) / e_1(T), elements per patch
+    other_moved: np.ndarray  # (M,) n_S sum_{i > 1} a_i(T) / e_i(T), elements per patch
 
 
-def _tile_terms(operator: Operator, transaction: float, tiles: str) -> _TileTerms:
-    exact = tiles == 'divisors'
-    channel, row, column = np.meshgrid(
-        tile_candidates(operator.channels, exact),
-        tile_candidates(operator.height, exact or operator.is_patch),
-        tile_candidates(operator.width, exact or operator.is_patch), indexing='ij')
-    channel, row, column = channel.ravel(), row.ravel(), column.ravel()
-    tiles_per_patch = (np.ceil(operator.channels / channel) * np.ceil(operator.height / row)
-                       * np.ceil(operator.width / column))
-    moved = sum(
-        move.elements(operator.channels, channel, row, column)
-        / transaction_efficiency(column, move.pitch - column, transaction)
-        for move in operator.moves)
+@functools.lru_cache(maxsize=2048)
+def _tile_terms(outputs: tuple[int, int, int], is_patch: bool, moves: tuple[Move, ...],
+                weights_per_channel: float, layout: tuple[float, bool], exact: bool) -> _TileTerms:
+    """Terms of all tiles of ``outputs`` = (C, S1, S2).
+
+    Args:
+        layout: elements in a memory transaction; whether a pixel's channels are contiguous.
+        exact: whether map and channel tiles may be exact divisors.
+    """
+    transaction, channels_last = layout
+    channels, height, width = outputs
+    channel, row, column = (grid.ravel() for grid in np.meshgrid(
+        tile_candidates(channels, exact), tile_candidates(height, exact or is_patch),
+        tile_candidates(width, exact or is_patch), indexing='ij'))
+    tiles_per_patch = np.ceil(channels / channel) * np.ceil(height / row) * np.ceil(width / column)
+    moved = []
+    for move in moves:
+        pixel = (move.group_channels or channel) if channels_last else 1
+        moved.append(move.elements(channels, channel, row, column) / transaction_efficiency(
+            pixel * column, pixel * (move.pitch - column), transaction))
     return _TileTerms(np.stack([channel, row, column], -1), tiles_per_patch,
-                      operator.weights_per_channel * channel, moved)
+                      weights_per_channel * channel, moved[0] * tiles_per_patch,
+                      sum(moved[1:]) * tiles_per_patch)
+
+
+def _onchip_elements(operator: Operator, terms: _TileTerms, patches, count, reuse: bool):
+    """Elements between on-chip memory and the engines, (R, T, M), in units of useful ones."""
+    each = patches[:, None, None]
+    total = count * terms.weights
+    if not reuse or operator.distinct_input is None:
+        return total + each * (terms.first_moved + terms.other_moved)
+    # The engine's local memory still holds what the neighbouring patch loaded.
+    passes = np.ceil(operator.channels / terms.edges[:, 0])
+    distinct = np.broadcast_to(operator.distinct_input, patches.shape)[:, None, None]
+    total += np.minimum(each * terms.first_moved, passes * distinct)
+    return total + each * terms.other_moved
+
+
+def _offchip_seconds(operator: Operator, device: Device, patches, element: int) -> np.ndarray:
+    """(R,) seconds of off-chip traffic.
+
+    Of a working set that exceeds the on-chip capacity, the excess share is off-chip: an access
+    finds its element on chip with the probability that it is among those that fit.
+    """
+    whole = operator.offchip if operator.working_set is None else operator.working_set
+    whole = np.maximum(np.asarray(whole, float) * element, 1e-30)
+    missed = np.maximum(1 - device.onchip_capacity * 1e6 / whole, 0.0)
+    moved = operator.offchip * missed * element / (device.offchip_bandwidth * 1e9)
+    return np.where(patches > 0, moved, 0.0)
 
 
 def schedule(operator: Operator, device: Device, precision: str = 'fp32',
@@ -116,23 +153,26 @@ def schedule(operator: Operator, device: Device, precision: str = 'fp32',
     """
     patches = np.atleast_1d(np.asarray(operator.patches, float))
     element = PRECISION_BYTES[precision]
-    terms = _tile_terms(operator, device.transaction / element, tiles)
-    together = patches_together(patches.max())[:, None]  # (T, 1): T_P
+    exact = tiles == 'divisors'
+    terms = _tile_terms(
+        (operator.channels, operator.height, operator.width), operator.is_patch, operator.moves,
+        operator.weights_per_channel, (device.transaction / element, bool(device.channels_last)),
+        exact)
+    together = patches_together(patches.max(), exact)[:, None]  # (T, 1): T_P
 
     outputs = together * terms.edges.prod(-1)  # (T, M): x
     lanes = device.macs_per_second(precision)
     parallel = device.lanes[precision] * device.pipeline_depth
-    tile_time = outputs * operator.macs_per_output / (
+    macs = operator.macs_per_output * (1 - device.padding_skipped * operator.padding_share)
+    tile_time = outputs * macs / (
         lanes * engine_utilisation(outputs, parallel))
     groups = np.ceil(patches[:, None, None] / together)  # (R, T, 1): ceil(P / T_P)
     count = groups * terms.tiles_per_patch  # (R, T, M): n
     computation = np.ceil(count / device.processing_engines) * tile_time
 
-    onchip = element / (device.onchip_bandwidth * 1e9)
-    data = count * (terms.weights * onchip)
-    data += patches[:, None, None] * (terms.tiles_per_patch * terms.moved * onchip)
-    offchip = np.where(patches > 0, operator.offchip, 0.0)
-    data += (offchip * element / (device.offchip_bandwidth * 1e9))[:, None, None]
+    data = _onchip_elements(operator, terms, patches, count, bool(device.halo_reuse))
+    data *= element / (device.onchip_bandwidth * 1e9)
+    data += _offchip_seconds(operator, device, patches, element)[:, None, None]
 
     total = data + computation
     if device.overlap:

