@@ -5,7 +5,7 @@ max_epochs = 8
 static = 'work_dirs/faster_rcnn_r50_demo/epoch_8.pth'
 load_from = static
 
-model = dict(backbone=dict(type='LASResNet', granularity='4-4-2-1'))
+model = dict(backbone=dict(type='LASResNet', granularity='4-4-2-1', norm_eval=True))
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 custom_hooks = [
     dict(type='GumbelTemperatureHook', start=5.0, end=0.1, noise_until=0.7),

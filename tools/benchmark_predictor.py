@@ -16,7 +16,7 @@ from latency_predictor.block import dynamic_rest
 from latency_predictor.search import legal_granularities, sweep
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tests' / 'predictor'))
-from reference_search import nested_loop_latency  # noqa: E402
+from reference_search import nested_loop_latency
 
 RATES = np.linspace(0.05, 1, 20)
 
