@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from mmengine.config import Config, ConfigDict
 
 from las_mm.cli import add_common_arguments, build_runner, load_config, run_cli
-from las_mm.data import explain_data_errors, require_data
+from las_mm.data import require_data
 
 
 def parse_args() -> argparse.Namespace:
@@ -103,11 +103,10 @@ def main() -> None:
     require_data(cfg, 'test_dataloader')
     if '://' not in args.checkpoint and not Path(args.checkpoint).is_file():
         raise FileNotFoundError(f'checkpoint: no file {args.checkpoint!r}; check the path')
-    with explain_data_errors(cfg, 'test_dataloader'):
-        runner = build_runner(cfg)
-        if args.out:
-            add_dump(runner, args.out)
-        runner.test()
+    runner = build_runner(cfg)
+    if args.out:
+        add_dump(runner, args.out)
+    runner.test()
 
 
 if __name__ == '__main__':
