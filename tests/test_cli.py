@@ -23,6 +23,8 @@ def in_root(repo_root, monkeypatch):
     monkeypatch.delenv('LAS_MM_DEBUG', raising=False)
     # Handlers of earlier runs in this process write to streams that pytest has closed.
     monkeypatch.setattr(logging, 'raiseExceptions', False)
+    yield
+    torch.set_flush_denormal(False)  # build_runner sets it for the whole process
 
 
 @pytest.fixture
@@ -308,6 +310,13 @@ def test_an_interruption_is_no_error(capsys):
         (ValueError('class `A` in a/b.py: class `B` in c.py: field: wrong'), 'field: wrong'),
         (ValueError('two\n  lines'), 'two lines'),
         (ValueError(), 'ValueError'),
+        (
+            FileNotFoundError(
+                'Caught FileNotFoundError in DataLoader worker process 0.\nOriginal Traceback '
+                '(most recent call last):\n  File "x.py", line 1\nFileNotFoundError: no a.jpg\n'
+            ),
+            'no a.jpg',
+        ),
     ],
 )
 def test_one_line(error, line):
