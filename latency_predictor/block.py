@@ -146,8 +146,8 @@ def dynamic_first_convolution(block: BlockSpec, activation_rate, dilated_rate=No
     _, halo = _patch_sizes(block)
     patches = active_patches(block, activation_rate, batch_size)
     if dilated_rate is not None:
-        share = np.asarray(dilated_rate, float) * target[0] * target[1] / (halo[0] * halo[1])
-        patches = batch_size * np.ceil(share - 1e-9)
+        pixels = np.asarray(dilated_rate, float) * target[0] * target[1]
+        patches = batch_size * pixels / (halo[0] * halo[1])  # as many pixels, not whole patches
     kernel, stride, dilation = ((KERNEL, block.stride, block.dilation) if block.kind == 'basic'
                                 else (1, 1, 1))
     head = [ops.masker(block.in_channels, *source, patches=batch_size),

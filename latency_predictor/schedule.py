@@ -169,6 +169,8 @@ def schedule(operator: Operator, device: Device, precision: str = 'fp32',
     groups = np.ceil(patches[:, None, None] / together)  # (R, T, 1): ceil(P / T_P)
     count = groups * terms.tiles_per_patch  # (R, T, M): n
     computation = np.ceil(count / device.processing_engines) * tile_time
+    if device.any_tile:  # the last tile is cut to the patches that are left
+        computation *= patches[:, None, None] / np.maximum(groups * together, 1)
 
     data = _onchip_elements(operator, terms, patches, count, bool(device.halo_reuse))
     data *= element / (device.onchip_bandwidth * 1e9)
