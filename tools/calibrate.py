@@ -255,6 +255,8 @@ def main() -> int:
     restart_with_quiet_allocator(arguments.threads)
     print(f'measuring for about {arguments.seconds + 15:.0f} s')
     timer = Timer(arguments.device, arguments.threads)
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = False  # the micro-convolutions stand for fp32
     with torch.inference_mode():
         guess = first_guess(arguments.name, timer, arguments.threads, arguments.precisions)
         measured, _ = timer.interleaved(micro_runs(arguments.device), arguments.seconds)
