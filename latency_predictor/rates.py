@@ -7,6 +7,8 @@ pixel touches).
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from .spec import BlockSpec
@@ -60,6 +62,7 @@ def expected_dilated_rate(activation_rate, granularity: int, stride: int = 1, di
     return needed.mean((-2, -1))
 
 
+@functools.cache
 def _patches_in_reach(granularity: int, stride: int, dilation: int) -> np.ndarray:
     """For each pixel of one patch edge (sS pixels of conv1's output): patches that may need it."""
     pixels = np.arange(granularity * stride)
