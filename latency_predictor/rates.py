@@ -13,7 +13,7 @@ import numpy as np
 
 from .spec import BlockSpec
 
-__all__ = ['active_patches', 'check_rate', 'expected_dilated_rate', 'halo_edge']
+__all__ = ['active_patches', 'check_rate', 'expected_dilated_rate']
 
 KERNEL = 3  # the convolution inside every block is 3x3
 
@@ -36,11 +36,6 @@ def active_patches(block: BlockSpec, activation_rate, batch_size: int = 1):
     # Without the margin a rate that is an exact share of patches may round up by one patch.
     exact = np.asarray(activation_rate, float) * rows * columns
     return batch_size * np.ceil(exact - 1e-9)
-
-
-def halo_edge(size: int, block: BlockSpec) -> int:
-    """Edge of what the 3x3 convolution reads to compute an edge of ``size`` outputs."""
-    return (size - 1) * block.stride + (KERNEL - 1) * block.dilation + 1
 
 
 def expected_dilated_rate(activation_rate, granularity: int, stride: int = 1, dilation: int = 1):
