@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from las_mm.ops import conv_size
 from las_mm.ops.executors import Executor, choose_executor
+from las_mm.ops.folding import forget
 
 from .masker import Masker
 from .trace import BlockTrace
@@ -31,6 +32,7 @@ class DynamicBlock:
     name: str = ''
     executor: str = 'dense'
     with_cp: bool = False
+    plain_branch: bool = True  # branch() is branch_layers() with ReLU between them, nothing more
 
     def make_dynamic(self, granularity: int, name: str = '', **masker: float) -> None:
         """Give the block a masker.
@@ -86,16 +88,19 @@ class DynamicBlock:
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C', H', W'); leaves a :class:`BlockTrace` in ``self.trace``."""
-        if not self.is_dynamic:
-            return self.relu(self.checkpointed_branch(x) + self.identity(x))
-        self._check_granularity(x)
+        if self.is_dynamic:
+            self._check_granularity(x)
         out, mask = self._executor(x)(self, x)
-        self.trace = self._make_trace(x, mask)
+        if self.is_dynamic:
+            self.trace = self._make_trace(x, mask)
         return out
 
     def _executor(self, x: Tensor) -> Executor:
-        learning = self.masker.training or torch.is_grad_enabled()
-        return choose_executor('dense' if learning else self.executor, self, x)
+        """Training is dense; nothing made of the parameters before it may survive it."""
+        if self.training or torch.is_grad_enabled() or (self.is_dynamic and self.masker.training):
+            forget(self)
+            return choose_executor('dense', self, x)
+        return choose_executor(self.executor, self, x)
 
     def _check_granularity(self, x: Tensor) -> None:
         height, width = conv_size(x.shape[-2:], self.stride_product)

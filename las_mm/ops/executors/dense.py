@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from las_mm.layers import DynamicBlock
 
 
-def execute_dense(block: 'DynamicBlock', x: Tensor) -> tuple[Tensor, Tensor]:
+def execute_dense(block: 'DynamicBlock', x: Tensor) -> tuple[Tensor, Tensor | None]:
     """Dense-masked execution, the one used in training: batch norms see dense statistics.
 
     Args:
@@ -18,8 +18,10 @@ def execute_dense(block: 'DynamicBlock', x: Tensor) -> tuple[Tensor, Tensor]:
         x: (N, C, H, W).
 
     Returns:
-        The output relu(M ⊙ branch(x) + identity(x)) and the coarse mask.
+        The output relu(M ⊙ branch(x) + identity(x)) and the coarse mask, None for a static block.
     """
+    if not block.is_dynamic:
+        return block.relu(block.checkpointed_branch(x) + block.identity(x)), None
     mask = block.masker(x)
     out = block.checkpointed_branch(x)
     pixels = upsample_mask(mask, block.masker.granularity, out.shape[-2:])
