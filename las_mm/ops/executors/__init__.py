@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from .cpu import execute_native, why_not_native
 from .dense import execute_dense
 from .torch_rows import execute_rows, why_not_rows
 
@@ -42,10 +43,11 @@ class Choice:
 EXECUTORS: dict[str, Choice] = {
     'dense': Choice(execute_dense, lambda block, x: None, fallback='dense'),
     'torch': Choice(execute_rows, why_not_rows, fallback='dense'),
+    'cpu': Choice(execute_native, why_not_native, fallback='torch'),
 }
 
 # The fastest executor of each type of device; ``dense`` on any other.
-AUTO: dict[str, str] = {}
+AUTO = {'cpu': 'cpu'}
 
 
 def check_executor(name: str) -> str:

@@ -1,0 +1,113 @@
+#include "gemm.h"
+
+#include <algorithm>
+
+namespace las {
+namespace {
+
+// Pixels in a job: a multiple of every micro-kernel's height (6, 8, 12).
+constexpr int kChunk = 48, kSmallChunk = 24;
+
+// With more weights than this, threads go through the pixels panel by panel, else panels by pixels.
+constexpr size_t kCachedWeights = 512 << 10;
+
+}  // namespace
+
+template <class T>
+int Gemm<T>::prepare(int threads) {
+  const int panels = static_cast<int>(conv->panels().size());
+  panels_outside_ = conv->bytes() > kCachedWeights;
+  chunk_ = kChunk;
+  if ((count + kChunk - 1) / kChunk * panels < 16 * threads) chunk_ = kSmallChunk;
+  chunks_ = (count + chunk_ - 1) / chunk_;
+  return chunks_ * panels;
+}
+
+template <class T>
+void Gemm<T>::job(int index) const {
+  const int panels = static_cast<int>(conv->panels().size());
+  const int panel = panels_outside_ ? index / chunks_ : index % panels;
+  const int chunk = panels_outside_ ? index % chunks_ : index / panels;
+  const int first = chunk * chunk_, last = std::min(count, first + chunk_);
+  if (opinion && panel == 0) give_opinions(first, last);
+  multiply(conv->panels()[panel], first, last);
+}
+
+template <class T>
+void Gemm<T>::multiply(const Panel& panel, int first, int last) const {
+  const ConvShape& shape = conv->shape();
+  const int height = kernels->height[panel.vectors], taps = shape.taps();
+  int64_t deltas[kMaxKernel * kMaxKernel];
+  for (int tap = 0; tap < taps; tap++) {
+    const int64_t dy = tap / shape.kernel, dx = tap % shape.kernel;
+    deltas[tap] = (dy * source.w + dx) * shape.dilation * source.channels;
+  }
+  const T* rows[kMaxKernel * kMaxKernel * kMaxHeight];
+  const T* residuals[kMaxHeight];
+  T* outs[kMaxHeight];
+  T unused[kMaxVectors * 16];  // where the rows of a cut tile go
+  Tile<T> tile{rows,
+               taps,
+               shape.depth(),
+               panel.first_channel,
+               conv->weights(panel),
+               conv->bias(panel),
+               residual ? residuals : nullptr,
+               outs,
+               panel.columns,
+               relu};
+  for (int i = first; i < last; i += height) {
+    point_at_taps(rows, height, i, deltas);
+    for (int m = 0; m < height; m++) {
+      const bool cut = i + m >= count;
+      T* row = cut ? unused : out.at(sites[i + m], i + m) + panel.column;
+      outs[m] = row;
+      residuals[m] = !residual ? nullptr : cut ? zeros : residual + (row - out.base);
+    }
+    kernels->multiply[panel.vectors](tile);
+  }
+}
+
+// rows[tap * height + m]: where the input of pixel `first + m` lies under the kernel's tap.
+template <class T>
+void Gemm<T>::point_at_taps(const T** rows, int height, int first, const int64_t* deltas) const {
+  const ConvShape& shape = conv->shape();
+  const int taps = shape.taps(), reach = (shape.kernel - 1) * shape.dilation;
+  for (int m = 0; m < height; m++) {
+    const int index = std::min(first + m, count - 1);
+    const Site& site = sites[index];
+    if (source.listed) {
+      rows[m] = source.at(site, index);
+      continue;
+    }
+    const int64_t y = static_cast<int64_t>(site.y) * shape.stride - shape.padding();
+    const int64_t x = static_cast<int64_t>(site.x) * shape.stride - shape.padding();
+    const int64_t corner = source.offset(site.image, y, x);
+    if (y >= 0 && x >= 0 && y + reach < source.h && x + reach < source.w) {
+      for (int tap = 0; tap < taps; tap++) {
+        rows[tap * height + m] = source.base + (corner + deltas[tap]);
+      }
+      continue;
+    }
+    for (int tap = 0; tap < taps; tap++) {
+      const int64_t tap_y = y + tap / shape.kernel * shape.dilation;
+      const int64_t tap_x = x + tap % shape.kernel * shape.dilation;
+      const bool inside = tap_y >= 0 && tap_y < source.h && tap_x >= 0 && tap_x < source.w;
+      rows[tap * height + m] = inside ? source.base + (corner + deltas[tap]) : zeros;
+    }
+  }
+}
+
+template <class T>
+void Gemm<T>::give_opinions(int first, int last) const {
+  for (int i = first; i < last; i++) {
+    const int64_t offset = source.offset(sites[i].image, sites[i].y, sites[i].x);
+    opinion->out[offset / source.channels] =
+        opinion->dot(source.base + offset, opinion->weights, source.channels) + opinion->bias;
+  }
+}
+
+template struct Gemm<float>;
+template struct Gemm<bfloat16>;
+
+}  // namespace las

@@ -1,0 +1,66 @@
+// A convolution at a list of pixels: rows gathered by pointer, a matrix product, rows scattered.
+#pragma once
+
+#include "packing.h"
+
+namespace las {
+
+// A pixel: image, row, column.
+struct Site {
+  int image, y, x;
+};
+
+// Feature rows of `channels` elements, one per pixel of images from `first_image` on, each h by w;
+// or, where `listed`, one per entry of the list of sites.
+template <class T>
+struct Rows {
+  T* base = nullptr;
+  int channels = 0, h = 0, w = 0, first_image = 0;
+  bool listed = false;
+
+  int64_t offset(int image, int64_t y, int64_t x) const {
+    return (((image - first_image) * static_cast<int64_t>(h) + y) * w + x) * channels;
+  }
+  T* at(const Site& site, int index) const {
+    return base + (listed ? static_cast<int64_t>(index) * channels
+                          : offset(site.image, site.y, site.x));
+  }
+};
+
+// The masker's opinion of each pixel whose row passes by: weights · row + bias.
+template <class T>
+struct Opinion {
+  double (*dot)(const T*, const double*, int);
+  const double* weights;
+  double bias;
+  double* out;  // per pixel of `source`
+};
+
+// out[site] = [relu](conv(source)[site] [+ residual[site]]) for each site of the convolution's output.
+template <class T>
+struct Gemm {
+  const PackedConv<T>* conv = nullptr;
+  const Kernels<T>* kernels = nullptr;
+  Rows<const T> source;
+  Rows<T> out;
+  const T* residual = nullptr;  // laid out as `out`; null for none
+  bool relu = true;
+  const T* zeros = nullptr;  // a row for what lies outside the image
+  const Opinion<T>* opinion = nullptr;
+  const Site* sites = nullptr;
+  int count = 0;
+
+  // Independent jobs, enough to share among `threads`.
+  int prepare(int threads);
+  void job(int index) const;
+
+ private:
+  void multiply(const Panel& panel, int first, int last) const;
+  void point_at_taps(const T** rows, int height, int first, const int64_t* deltas) const;
+  void give_opinions(int first, int last) const;
+
+  int chunk_ = 0, chunks_ = 0;
+  bool panels_outside_ = false;
+};
+
+}  // namespace las

@@ -1,0 +1,88 @@
+// Which pixels each convolution of a block computes.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "gemm.h"
+
+namespace las {
+
+// Sizes of everything in one execution of a block.
+struct Geometry {
+  Geometry(const ConvShape& first, const ConvShape& second, int granularity, int n, int h, int w);
+
+  int n, h, w;            // input
+  int hidden_h, hidden_w;  // output of the first convolution
+  int out_h, out_w;       // output of the block
+  int grid_h, grid_w;     // patches
+  int granularity;        // edge of a patch in output pixels
+  int window;             // edge of a patch in input pixels
+  ConvShape first, second;
+};
+
+// A part of the batch that is computed at a time, so that its features stay in the cache: some
+// whole images, or some rows of patches of one image.
+struct Band {
+  int image, images;        // first image, number of images
+  int patch_row, patch_rows;
+};
+
+// Groups of bands; a group is either one band of whole images or all bands of one image.
+std::vector<std::vector<Band>> make_bands(const Geometry& geometry, size_t pixel_bytes,
+                                          size_t band_bytes);
+
+// Growing list of sites, refilled for every band.
+struct Sites {
+  Buffer<Site> buffer;
+  int count = 0;
+
+  void clear(size_t capacity) {
+    buffer.reserve(capacity);
+    count = 0;
+  }
+  // Without a branch: a mask is hard to predict.
+  void add(bool really, int image, int y, int x) {
+    buffer.data()[count] = {image, y, x};
+    count += really;
+  }
+};
+
+// The decisions for a batch and the lists of pixels that follow from them.
+class Plan {
+ public:
+  // Start a new batch; everything is still undecided.
+  void begin(const Geometry& geometry);
+
+  // Decide the band's patches by the sign of the sum of their pixels' opinions (Eq. 3).
+  // opinions: (images, h, w) of the band's images from `first_image` on.
+  void decide(const Band& band, const double* opinions, int first_image);
+  // Decide them as told: mask (n, grid_h, grid_w), kept where not 0.
+  void decide(const Band& band, const float* mask);
+
+  // List the band's pixels of the first convolution's output: those that the second one will read
+  // (the neighbouring bands must be decided), or all.
+  void list_needed(const Band& band, bool all);
+  // List the band's output pixels, active and, if asked for, inactive.
+  void list_active(const Band& band, bool with_inactive);
+
+  // Share of the first convolution's output that the second one reads; all must be decided.
+  double dilated_rate() const;
+
+  void copy_mask(float* mask) const;  // (n, grid_h, grid_w)
+
+  Sites needed, active, inactive;
+
+ private:
+  uint8_t* spread(int image, int patch_row) const;
+  void set(int image, int patch_row, int patch, bool on);
+  void spread_row(int image, int patch_row);
+  const uint8_t* needed_row(int image, int y) const;
+
+  const Geometry* geometry_ = nullptr;
+  Buffer<uint8_t> on_buffer_, spread_buffer_, row_buffer_;
+  uint8_t* on_ = nullptr;      // (n, grid_h, grid_w)
+  uint8_t* spread_ = nullptr;  // (n, grid_h, hidden_w): columns that a row of patches reads
+};
+
+}  // namespace las

@@ -1,0 +1,23 @@
+#include "team.h"
+
+#include <sched.h>
+
+namespace las {
+
+void run_on_threads(int threads, const std::function<void()>& work) {
+  if (threads <= 1) return work();
+#pragma omp parallel num_threads(threads)
+  work();
+}
+
+void relax(int& spins) {
+  if (++spins > 4000) {
+    sched_yield();
+  } else {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+  }
+}
+
+}  // namespace las
