@@ -86,14 +86,27 @@ class DynamicBlock:
             )
         return self.branch(x)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C', H', W'); leaves a :class:`BlockTrace` in ``self.trace``."""
+    def forward(self, x: Tensor, private: bool = False) -> Tensor:
+        """Run the block; leaves a :class:`BlockTrace` in ``self.trace``.
+
+        Args:
+            x: (N, C, H, W).
+            private: Whether ``x`` is another block's output that nobody else will read, so that an
+                executor may write over it.
+
+        Returns:
+            (N, C', H', W').
+        """
         if self.is_dynamic:
             self._check_granularity(x)
-        out, mask = self._executor(x)(self, x)
+        out, mask = self._executor(x)(self, x, private)
         if self.is_dynamic:
             self.trace = self._make_trace(x, mask)
         return out
+
+    def __getstate__(self) -> dict:
+        """Copies and pickles leave the trace behind: it is of a forward, not of the block."""
+        return {key: value for key, value in self.__dict__.items() if key != 'trace'}
 
     def _executor(self, x: Tensor) -> Executor:
         """Training is dense; nothing made of the parameters before it may survive it."""

@@ -20,7 +20,13 @@ class Masker(nn.Module):
         keep_bias: Initial bias of the keep logit; larger than ``skip_bias`` so that training
             starts with nearly every patch active.
         skip_bias: Initial bias of the skip logit.
+
+    Attributes:
+        decided: (N or 1, 1, h, w) mask to take in inference instead of the own decision, which is
+            still computed: replays masks at their real cost. None, as usual, decides.
     """
+
+    decided: Tensor | None = None
 
     def __init__(
         self,
@@ -78,7 +84,8 @@ class Masker(nn.Module):
         """Decide: (N, C, H, W) -> mask (N, 1, h, w) in {0, 1}, sampled in training if ``noise``."""
         if self.training:
             return gumbel_decision(self.logits(x), self.temperature, True, self.noise)
-        return (self.margin(x) >= 0).to(self.conv.weight.dtype)
+        mask = (self.margin(x) >= 0).to(self.conv.weight.dtype)
+        return mask if self.decided is None else self.decided.to(mask).expand_as(mask)
 
     def extra_repr(self) -> str:
         return f'granularity={self.granularity}, window={self.window}'

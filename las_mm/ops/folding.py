@@ -73,7 +73,12 @@ class FoldedBlock:
         return x if self.shortcut is None else self.shortcut(x)
 
 
-def fold_conv(conv: nn.Conv2d, norm: nn.Module, dtype: torch.dtype) -> FoldedConv:
+def fold_conv(
+    conv: nn.Conv2d,
+    norm: nn.Module,
+    dtype: torch.dtype,
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> FoldedConv:
     """Fold a batch norm in eval mode (or an ``nn.Identity``) into the convolution before it.
 
     The scale is computed in double precision, the product in single: one rounding a weight.
@@ -90,8 +95,8 @@ def fold_conv(conv: nn.Conv2d, norm: nn.Module, dtype: torch.dtype) -> FoldedCon
         if norm.bias is not None:
             bias = bias + norm.bias.detach()
         weight = weight * scale.float().view(-1, 1, 1, 1)
-    geometry = (conv.stride[0], conv.dilation[0], conv.groups)
-    return FoldedConv(weight.to(dtype), bias.to(dtype), *geometry)
+    weight = weight.to(dtype, memory_format=memory_format)
+    return FoldedConv(weight, bias.to(dtype), conv.stride[0], conv.dilation[0], conv.groups)
 
 
 def fold_block(block: 'DynamicBlock', dtype: torch.dtype) -> FoldedBlock:
@@ -123,11 +128,12 @@ def why_not_foldable(block: 'DynamicBlock', dtype: torch.dtype) -> str | None:
     if shortcut and (len(pool) > 1 or not isinstance(conv, nn.Conv2d)):
         return 'its shortcut is not [pooling,] convolution, norm'
     layers = [*block.branch_layers(), *([(conv, norm)] if shortcut else [])]
-    reasons = (_why_not_foldable_layer(*layer) for layer in layers)
+    reasons = (why_not_foldable_layer(*layer) for layer in layers)
     return next((reason for reason in reasons if reason), None)
 
 
-def _why_not_foldable_layer(conv: nn.Module, norm: nn.Module) -> str | None:
+def why_not_foldable_layer(conv: nn.Module, norm: nn.Module) -> str | None:
+    """The reason why a convolution and the norm after it cannot be folded, None if they can."""
     if not isinstance(conv, nn.Conv2d) or conv.padding_mode != 'zeros':
         return f'{type(conv).__name__} is not a plain, zero-padded convolution'
     same = tuple(d * (k // 2) for d, k in zip(conv.dilation, conv.kernel_size, strict=True))

@@ -1,10 +1,10 @@
 """Ways to execute a dynamic block: same inputs, same outputs, proven equal.
 
-An executor is a callable ``(block, x) -> (out, mask)``: the block's output (N, C', H', W') and its
-coarse mask (N, 1, ceil(H'/S), ceil(W'/S)), None if the block is static. ``dense`` is the reference
-and the only one that trains; the others run in inference without gradients. Each comes with a
-``why_not``, the reason for which it cannot run a block on an input, and the name of the executor
-that runs instead.
+An executor is a callable ``(block, x, private) -> (out, mask)``: the block's output (N, C', H', W')
+and its coarse mask (N, 1, ceil(H'/S), ceil(W'/S)), None if the block is static. It may write its
+output over ``x`` if that is ``private``. ``dense`` is the reference and the only one that trains;
+the others run in inference without gradients. Each comes with a ``why_not``, the reason for which
+it cannot run a block on an input, and the name of the executor that runs instead.
 """
 
 import logging
@@ -22,7 +22,7 @@ from .torch_rows import execute_rows, why_not_rows
 if TYPE_CHECKING:
     from las_mm.layers import DynamicBlock
 
-Executor = Callable[['DynamicBlock', Tensor], tuple[Tensor, Tensor | None]]
+Executor = Callable[['DynamicBlock', Tensor, bool], tuple[Tensor, Tensor | None]]
 
 
 @dataclass(frozen=True)

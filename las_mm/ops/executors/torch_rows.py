@@ -25,12 +25,15 @@ def why_not_rows(block: 'DynamicBlock', x: Tensor) -> str | None:
     return remember(why_not_foldable, block, x.dtype)
 
 
-def execute_rows(block: 'DynamicBlock', x: Tensor) -> tuple[Tensor, Tensor | None]:
+def execute_rows(
+    block: 'DynamicBlock', x: Tensor, private: bool = False
+) -> tuple[Tensor, Tensor | None]:
     """Compute the last convolutions where the mask is on, the first where those read it.
 
     Args:
         block: A block for which :func:`why_not_rows` is None, in inference.
         x: (N, C, H, W).
+        private: Whether nobody else will read ``x``: the output may then take its place.
 
     Returns:
         relu(M ⊙ branch(x) + identity(x)) in channels-last memory, and the coarse mask, None for a
@@ -62,7 +65,7 @@ def execute_rows(block: 'DynamicBlock', x: Tensor) -> tuple[Tensor, Tensor | Non
         values = _conv_rows(last, hidden, sites, hidden_size)
     identity = folded.identity(x)
     out = _rows(identity, zero_row=False)
-    out = out.clone() if identity is x else out
+    out = out.clone() if identity is x and not private else out
     out.index_add_(0, _row_numbers(sites, size), values).relu_()
     return out.view(len(x), *size, -1).permute(0, 3, 1, 2), mask
 

@@ -64,15 +64,15 @@ def _plain(conv: FoldedConv) -> tuple:
 
 
 def execute_native(
-    block: 'DynamicBlock', x: Tensor, in_place: bool = False
+    block: 'DynamicBlock', x: Tensor, private: bool = False
 ) -> tuple[Tensor, Tensor | None]:
     """Run the whole block in the C++ extension.
 
     Args:
         block: A block for which :func:`why_not_native` is None, in inference.
         x: (N, C, H, W); copied first unless it is channels-last.
-        in_place: Whether the output may take the place of ``x``. Only for an ``x`` that nobody
-            else will read and that is not negative, such as another block's output.
+        private: Whether ``x`` is another block's output that nobody else will read: the output
+            then takes its place where there is no shortcut convolution.
 
     Returns:
         relu(M ⊙ branch(x) + identity(x)) in channels-last memory, and the coarse mask, None for a
@@ -80,11 +80,17 @@ def execute_native(
     """
     packed = remember(pack_block, block, x.dtype)
     x = x.contiguous(memory_format=torch.channels_last)
-    identity = None
-    if block.downsample is not None:
-        in_place = False
-        if len(list(block.downsample.children())) > 2:  # pooling first: not a matter for patches
-            identity = remember(fold_block, block, x.dtype).identity(x)
-            identity = identity.contiguous(memory_format=torch.channels_last)
-    out, mask = packed.run(x, identity, getattr(block, 'decided', None), in_place)
+    identity, in_place = None, private and block.downsample is None
+    if block.downsample is not None and len(block.downsample) > 2:  # pooling, then a convolution
+        identity = remember(fold_block, block, x.dtype).identity(x)
+        identity = identity.contiguous(memory_format=torch.channels_last)
+    out, mask = packed.run(x, identity, _decided(block, x), in_place)
     return out, mask if mask is None else mask.to(block.masker.conv.weight.dtype)
+
+
+def _decided(block: 'DynamicBlock', x: Tensor) -> Tensor | None:
+    """The mask to replay, as the extension wants it."""
+    if not block.is_dynamic or block.masker.decided is None:
+        return None
+    decided = block.masker.decided.to('cpu', torch.float32)
+    return decided.expand(len(x), -1, -1, -1).contiguous()

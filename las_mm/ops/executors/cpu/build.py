@@ -16,7 +16,13 @@ import torch
 FOLDER = Path(__file__).parent / 'csrc'
 NAME = '_native'
 FLAGS = ['-O3', '-fopenmp', '-ffp-contract=fast', '-fvisibility=hidden', '-g0']
-SANITIZER_FLAGS = ['-O1', '-g', '-fopenmp', '-fno-omit-frame-pointer', '-fsanitize=address,undefined']
+SANITIZER_FLAGS = [
+    '-O1',
+    '-g',
+    '-fopenmp',
+    '-fno-omit-frame-pointer',
+    '-fsanitize=address,undefined',
+]
 
 logger = logging.getLogger('las_mm')
 

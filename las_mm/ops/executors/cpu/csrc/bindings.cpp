@@ -117,6 +117,8 @@ class PyBlock {
   float dilated_rate() const { return block_->dilated_rate; }
   float fuse_above() const { return block_->fuse_above; }
   void set_fuse_above(float rate) { block_->fuse_above = rate; }
+  size_t band_bytes() const { return block_->band_bytes; }
+  void set_band_bytes(size_t bytes) { block_->band_bytes = std::max<size_t>(1, bytes); }
 
  private:
   static int threads() { return at::in_parallel_region() ? 1 : at::get_num_threads(); }
@@ -144,7 +146,8 @@ void define(py::module& module, const char* name) {
            "in_place"_a = false, py::call_guard<py::gil_scoped_release>())
       .def_property_readonly("isa", &Self::isa)
       .def_property_readonly("dilated_rate", &Self::dilated_rate)
-      .def_property("fuse_above", &Self::fuse_above, &Self::set_fuse_above);
+      .def_property("fuse_above", &Self::fuse_above, &Self::set_fuse_above)
+      .def_property("band_bytes", &Self::band_bytes, &Self::set_band_bytes);
 }
 
 }  // namespace

@@ -7,7 +7,6 @@
 namespace las {
 namespace {
 
-// Features of a band: they should stay in the cache between the passes over them.
 constexpr size_t kBandBytes = 4 << 20;
 
 // Reading a pixel for the masker alone costs as much as this many output channels of a 1×1
@@ -91,7 +90,7 @@ Execution<T>::Execution(const Block<T>& block, const Call<T>& call, Workspace& s
       call_(call),
       geometry_(block.geometry(call.n, call.h, call.w)),
       groups_(make_bands(geometry_, sizeof(T) * block.convs[0].shape().in_channels,
-                         std::max(kBandBytes, 2 * block.convs[1].bytes()))),
+                         block.band_bytes)),
       fused_(is_fused(block)),
       team_(count_phases(groups_)),
       plan_(space.plan) {
@@ -269,7 +268,8 @@ Block<T>::Block(std::vector<PackedConv<T>> convs, std::unique_ptr<PackedConv<T>>
       masker(std::move(masker)),
       granularity(granularity),
       kernels(kernels),
-      fuse_above(1 - kMaskerChannels / this->convs[0].shape().out_channels) {}
+      fuse_above(1 - kMaskerChannels / this->convs[0].shape().out_channels),
+      band_bytes(std::max(kBandBytes, 2 * this->convs[1].bytes())) {}
 
 template <class T>
 Geometry Block<T>::geometry(int n, int h, int w) const {

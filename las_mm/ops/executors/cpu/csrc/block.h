@@ -59,6 +59,8 @@ class Block {
   // r_th of Sec. 3.4, for the dilated rate: above it masker and first convolution run in one pass
   // over the whole of x.
   std::atomic<float> fuse_above;
+  // Features computed at a time: they should stay in the cache between the passes over them.
+  std::atomic<size_t> band_bytes;
   // Dilated rate of the last execution, the prediction for the next.
   mutable std::atomic<float> dilated_rate{1.f};
 };

@@ -14,8 +14,8 @@ namespace las {
 namespace {
 
 #define LAS_VECTOR_BYTES 32
-#include "fp32_ops.inc"
-#include "kernels.inc"
+#include "fp32_ops.h"
+#include "micro_kernels.h"
 
 const Kernels<float> kernels = {
     "avx2",

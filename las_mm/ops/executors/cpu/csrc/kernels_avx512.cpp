@@ -15,8 +15,8 @@ namespace las {
 namespace {
 
 #define LAS_VECTOR_BYTES 64
-#include "fp32_ops.inc"
-#include "kernels.inc"
+#include "fp32_ops.h"
+#include "micro_kernels.h"
 
 const Kernels<float> kernels = {
     "avx512",

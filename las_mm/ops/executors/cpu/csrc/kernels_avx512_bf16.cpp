@@ -18,7 +18,7 @@
 namespace las {
 namespace {
 
-#include "kernels.inc"
+#include "micro_kernels.h"
 
 struct Bf16 {
   using T = bfloat16;

@@ -5,8 +5,8 @@ namespace las {
 namespace {
 
 #define LAS_VECTOR_BYTES 16
-#include "fp32_ops.inc"
-#include "kernels.inc"
+#include "fp32_ops.h"
+#include "micro_kernels.h"
 
 const Kernels<float> kernels = {
     "portable",

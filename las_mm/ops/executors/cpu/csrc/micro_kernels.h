@@ -1,7 +1,8 @@
-// The micro-kernels for one instruction set, in terms of an `Ops` class that the including file
-// defines: element type T, vectors Vec of `lanes` floats, and how to load, multiply and store them.
-// No header of the standard library may be included here: its inline functions would be compiled
-// for this instruction set and then be shared by the linker with code for other CPUs.
+// The micro-kernels of one instruction set. Each file that is compiled for one includes this text in
+// its own namespace, beside an `Ops` class that says: element type T, vectors Vec of `lanes` floats,
+// and how to load, multiply and store them. No header of the standard library may be included from
+// here: its inline functions would be compiled for this instruction set, and the linker would share
+// them with code for other CPUs.
 
 // Fully unrolled, so that the accumulators become registers.
 #if defined(__clang__)

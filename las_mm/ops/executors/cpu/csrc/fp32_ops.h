@@ -1,5 +1,5 @@
 // Ops of single precision on vectors of LAS_VECTOR_BYTES, in the compilers' own vector types: the
-// same text becomes SSE2, NEON, AVX2 or AVX-512 code, by the target that the including file sets.
+// same text becomes SSE2, NEON, AVX2 or AVX-512 code, by the target of the file that includes it.
 
 struct Fp32 {
   using T = float;
