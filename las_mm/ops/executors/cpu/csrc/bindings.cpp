@@ -76,7 +76,8 @@ class PyBlock {
     if (masker) {
       const at::Tensor weights = std::get<0>(*masker).contiguous();
       const double* first = weights.const_data_ptr<double>();
-      row.reset(new Masker{{first, first + weights.numel()}, std::get<1>(*masker)});
+      row = std::make_unique<Masker>(std::vector<double>(first, first + weights.numel()),
+                                     std::get<1>(*masker));
     }
     block_ = std::make_unique<Block<T>>(std::move(packed), std::move(side), std::move(row),
                                         granularity, *kernels);

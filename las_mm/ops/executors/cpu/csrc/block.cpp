@@ -1,5 +1,6 @@
 #include "block.h"
 
+#include <cmath>
 #include <cstring>
 
 #include "team.h"
@@ -13,10 +14,19 @@ constexpr size_t kBandBytes = 4 << 20;
 // convolution of it: 40 GB/s against 114 G multiply-accumulates/s on two cores of an EPYC.
 constexpr float kMaskerChannels = 11.4f;
 
+double to_double(float value) { return value; }
+
+double to_double(bfloat16 value) {
+  const uint32_t bits = static_cast<uint32_t>(value.bits) << 16;
+  float result;
+  std::memcpy(&result, &bits, sizeof(result));
+  return result;
+}
+
 struct Workspace {
   Plan plan;
   Buffer<char> hidden, values, zeros;
-  Buffer<double> opinions;
+  Buffer<Opinion> opinions;
 };
 
 // One execution of a block. Its threads walk through `work` together.
@@ -61,12 +71,11 @@ class Execution {
   const bool fused_;  // first convolution dense, together with the masker if there is one
   Team team_;
   Plan& plan_;
-  double* opinions_;
+  Opinion* opinions_;
   T* values_;
   const T* zeros_;
   Rows<const T> x_;
   Rows<T> hidden_, out_;
-  Opinion<T> opinion_{};
   Gemm<T> first_, middle_, last_, shortcut_[2];
   int identity_jobs_ = 0, shortcut_jobs_[2] = {0, 0};
 };
@@ -116,9 +125,6 @@ Execution<T>::Execution(const Block<T>& block, const Call<T>& call, Workspace& s
   opinions_ = space.opinions.reserve(images * g.h * g.w);
   x_ = {call.x, first.in_channels, g.h, g.w};
   out_ = {call.out, last.out_channels, g.out_h, g.out_w};
-  if (block.masker) {
-    opinion_ = {block.kernels.dot, block.masker->weights.data(), block.masker->bias, opinions_};
-  }
 }
 
 template <class T>
@@ -146,9 +152,10 @@ void Execution<T>::opine(Team::Member& member, const Bands& bands, size_t index)
                [&](int job) {
                  const int image = band.image + job / rows, y = first_y + job % rows;
                  const T* row = x_.base + x_.offset(image, y, 0);
-                 double* out = opinions_ + (int64_t(image - bands[0].image) * g.h + y) * g.w;
+                 Opinion* out = opinions_ + (int64_t(image - bands[0].image) * g.h + y) * g.w;
+                 const float* weights = block_.masker->rounded.data();
                  for (int x = 0; x < g.w; x++, row += x_.channels) {
-                   out[x] = opinion_.dot(row, opinion_.weights, x_.channels) + opinion_.bias;
+                   out[x] = block_.kernels.opine(row, weights, x_.channels);
                  }
                });
 }
@@ -156,10 +163,16 @@ void Execution<T>::opine(Team::Member& member, const Bands& bands, size_t index)
 template <class T>
 void Execution<T>::decide(const Band& band, int first_image) {
   if (call_.decided || !block_.masker) {
-    plan_.decide(band, call_.decided);
-  } else {
-    plan_.decide(band, opinions_, first_image);
+    return plan_.decide(band, call_.decided);
   }
+  const Masker& masker = *block_.masker;
+  const auto exact = [&](int image, int y, int x) {
+    const T* row = x_.base + x_.offset(image, y, x);
+    double sum = 0;
+    for (int c = 0; c < x_.channels; c++) sum += to_double(row[c]) * masker.weights[c];
+    return sum;
+  };
+  plan_.decide(band, {opinions_, first_image, masker.bias, masker.tolerance, exact});
 }
 
 template <class T>
@@ -176,9 +189,10 @@ int Execution<T>::prepare_first(const Bands& bands, size_t index) {
   if (fused_ && block_.masker) {
     first_.source.base += x_.offset(bands[0].image, 0, 0);
     first_.source.first_image = bands[0].image;
-    first_.opinion = &opinion_;
+    first_.masker = block_.masker->rounded.data();
+    first_.opinions = opinions_;
   }
-  return first_.prepare(call_.threads);
+  return first_.prepare();
 }
 
 template <class T>
@@ -203,7 +217,7 @@ int Execution<T>::prepare_rest(const Bands& bands, size_t index) {
     middle_.source = hidden;
     middle_.out = values;
     last_.source = {values.base, values.channels, 0, 0, 0, true};
-    jobs = middle_.prepare(call_.threads);
+    jobs = middle_.prepare();
   }
   identity_jobs_ = (plan_.inactive.count + 63) / 64;
   if (call_.identity == Identity::convolved) {
@@ -214,7 +228,7 @@ int Execution<T>::prepare_rest(const Bands& bands, size_t index) {
       shortcut_[i].source = x_;
       shortcut_[i].out = out_;
       shortcut_[i].relu = i == 1;
-      shortcut_jobs_[i] = shortcut_[i].prepare(call_.threads);
+      shortcut_jobs_[i] = shortcut_[i].prepare();
     }
   }
   return jobs + identity_jobs_ + shortcut_jobs_[0] + shortcut_jobs_[1];
@@ -224,7 +238,7 @@ template <class T>
 int Execution<T>::prepare_last() {
   last_.out = out_;
   last_.residual = call_.identity == Identity::copied ? call_.x : call_.out;
-  return last_.prepare(call_.threads);
+  return last_.prepare();
 }
 
 template <class T>
@@ -259,6 +273,17 @@ void Execution<T>::finish() {
 }
 
 }  // namespace
+
+// A sum of n products has a relative error of at most n units of 2^-24, weights one more; doubled to
+// be safe from the rounding of `size` itself.
+Masker::Masker(std::vector<double> w, double b) : weights(std::move(w)), bias(b) {
+  double largest = 0;
+  for (double weight : weights) {
+    rounded.push_back(static_cast<float>(weight));
+    largest = std::max(largest, std::abs(weight));
+  }
+  tolerance = (weights.size() + 1) * std::ldexp(largest, -23);
+}
 
 template <class T>
 Block<T>::Block(std::vector<PackedConv<T>> convs, std::unique_ptr<PackedConv<T>> shortcut,

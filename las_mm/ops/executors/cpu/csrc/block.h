@@ -30,8 +30,12 @@ struct Call {
 
 // The masker's difference row (Eq. 3).
 struct Masker {
-  std::vector<double> weights;
-  double bias;
+  Masker(std::vector<double> weights, double bias);
+
+  const std::vector<double> weights;
+  const double bias;
+  std::vector<float> rounded;  // weights in single precision
+  double tolerance;            // see Opinions
 };
 
 template <class T>

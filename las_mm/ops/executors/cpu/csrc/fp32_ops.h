@@ -5,16 +5,13 @@ struct Fp32 {
   using T = float;
   typedef float Vec __attribute__((vector_size(LAS_VECTOR_BYTES)));
   typedef float Unaligned __attribute__((vector_size(LAS_VECTOR_BYTES), aligned(4), may_alias));
-  typedef float Half __attribute__((vector_size(LAS_VECTOR_BYTES / 2)));
-  typedef double Wide __attribute__((vector_size(LAS_VECTOR_BYTES)));
-  typedef double WideUnaligned __attribute__((vector_size(LAS_VECTOR_BYTES), aligned(8), may_alias));
   using Weights = Vec;
   using Scalar = float;
   static constexpr int lanes = LAS_VECTOR_BYTES / sizeof(float);
   static constexpr int step = 1;
 
   static Vec load(const T* p) { return *(const Unaligned*)p; }
-  static Vec load_bias(const float* p) { return load(p); }
+  static Vec load_float(const float* p) { return load(p); }
   static Weights load_weights(const T* p) { return load(p); }
   static Scalar scalar(const T* p) { return *p; }
   static Vec multiply_add(Vec sum, Scalar a, Weights w) { return sum + a * w; }

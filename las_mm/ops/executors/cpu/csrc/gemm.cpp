@@ -6,7 +6,7 @@ namespace las {
 namespace {
 
 // Pixels in a job: a multiple of every micro-kernel's height (6, 8, 12).
-constexpr int kChunk = 48, kSmallChunk = 24;
+constexpr int kChunk = 24;
 
 // With more weights than this, threads go through the pixels panel by panel, else panels by pixels.
 constexpr size_t kCachedWeights = 512 << 10;
@@ -14,12 +14,10 @@ constexpr size_t kCachedWeights = 512 << 10;
 }  // namespace
 
 template <class T>
-int Gemm<T>::prepare(int threads) {
+int Gemm<T>::prepare() {
   const int panels = static_cast<int>(conv->panels().size());
   panels_outside_ = conv->bytes() > kCachedWeights;
-  chunk_ = kChunk;
-  if ((count + kChunk - 1) / kChunk * panels < 16 * threads) chunk_ = kSmallChunk;
-  chunks_ = (count + chunk_ - 1) / chunk_;
+  chunks_ = (count + kChunk - 1) / kChunk;
   return chunks_ * panels;
 }
 
@@ -28,15 +26,15 @@ void Gemm<T>::job(int index) const {
   const int panels = static_cast<int>(conv->panels().size());
   const int panel = panels_outside_ ? index / chunks_ : index % panels;
   const int chunk = panels_outside_ ? index % chunks_ : index / panels;
-  const int first = chunk * chunk_, last = std::min(count, first + chunk_);
-  if (opinion && panel == 0) give_opinions(first, last);
+  const int first = chunk * kChunk, last = std::min(count, first + kChunk);
+  if (masker && panel == 0) give_opinions(first, last);
   multiply(conv->panels()[panel], first, last);
 }
 
 template <class T>
 void Gemm<T>::multiply(const Panel& panel, int first, int last) const {
   const ConvShape& shape = conv->shape();
-  const int height = kernels->height[panel.vectors], taps = shape.taps();
+  const int full = kernels->height[panel.vectors], taps = shape.taps();
   int64_t deltas[kMaxKernel * kMaxKernel];
   for (int tap = 0; tap < taps; tap++) {
     const int64_t dy = tap / shape.kernel, dx = tap % shape.kernel;
@@ -46,25 +44,28 @@ void Gemm<T>::multiply(const Panel& panel, int first, int last) const {
   const T* residuals[kMaxHeight];
   T* outs[kMaxHeight];
   T unused[kMaxVectors * 16];  // where the rows of a cut tile go
-  Tile<T> tile{rows,
-               taps,
-               shape.depth(),
-               panel.first_channel,
-               conv->weights(panel),
-               conv->bias(panel),
-               residual ? residuals : nullptr,
-               outs,
-               panel.columns,
-               relu};
-  for (int i = first; i < last; i += height) {
+  const Tile<T> tile{rows,
+                     taps,
+                     shape.depth(),
+                     panel.first_channel,
+                     conv->weights(panel),
+                     conv->bias(panel),
+                     residual ? residuals : nullptr,
+                     outs,
+                     panel.columns,
+                     relu};
+  for (int i = first; i < last;) {
+    const bool half = last - i <= full / 2;
+    const int height = half ? full / 2 : full;
     point_at_taps(rows, height, i, deltas);
     for (int m = 0; m < height; m++) {
-      const bool cut = i + m >= count;
+      const bool cut = i + m >= last;
       T* row = cut ? unused : out.at(sites[i + m], i + m) + panel.column;
       outs[m] = row;
       residuals[m] = !residual ? nullptr : cut ? zeros : residual + (row - out.base);
     }
-    kernels->multiply[panel.vectors](tile);
+    (half ? kernels->multiply_half : kernels->multiply)[panel.vectors](tile);
+    i += height;
   }
 }
 
@@ -102,8 +103,8 @@ template <class T>
 void Gemm<T>::give_opinions(int first, int last) const {
   for (int i = first; i < last; i++) {
     const int64_t offset = source.offset(sites[i].image, sites[i].y, sites[i].x);
-    opinion->out[offset / source.channels] =
-        opinion->dot(source.base + offset, opinion->weights, source.channels) + opinion->bias;
+    opinions[offset / source.channels] =
+        kernels->opine(source.base + offset, masker, source.channels);
   }
 }
 

@@ -27,15 +27,6 @@ struct Rows {
   }
 };
 
-// The masker's opinion of each pixel whose row passes by: weights · row + bias.
-template <class T>
-struct Opinion {
-  double (*dot)(const T*, const double*, int);
-  const double* weights;
-  double bias;
-  double* out;  // per pixel of `source`
-};
-
 // out[site] = [relu](conv(source)[site] [+ residual[site]]) for each site of the convolution's output.
 template <class T>
 struct Gemm {
@@ -46,12 +37,13 @@ struct Gemm {
   const T* residual = nullptr;  // laid out as `out`; null for none
   bool relu = true;
   const T* zeros = nullptr;  // a row for what lies outside the image
-  const Opinion<T>* opinion = nullptr;
+  // The masker's weights, and where its opinion of each pixel of `source` goes; null for none.
+  const float* masker = nullptr;
+  Opinion* opinions = nullptr;
   const Site* sites = nullptr;
   int count = 0;
 
-  // Independent jobs, enough to share among `threads`.
-  int prepare(int threads);
+  int prepare();  // returns the number of independent jobs
   void job(int index) const;
 
  private:
@@ -59,7 +51,7 @@ struct Gemm {
   void point_at_taps(const T** rows, int height, int first, const int64_t* deltas) const;
   void give_opinions(int first, int last) const;
 
-  int chunk_ = 0, chunks_ = 0;
+  int chunks_ = 0;
   bool panels_outside_ = false;
 };
 

@@ -26,6 +26,12 @@ struct Tile {
   bool relu;
 };
 
+// The masker's opinion of a pixel in single precision: weights · row, and the sum of |row|, which
+// bounds the rounding error.
+struct Opinion {
+  float margin, size;
+};
+
 // The widest panel in vectors; panels at the end of a convolution are narrower.
 constexpr int kMaxVectors = 4;
 
@@ -35,10 +41,10 @@ struct Kernels {
   int lanes;        // output channels in a vector
   int max_vectors;  // widest panel that the registers hold
   int depth_step;   // input channels multiplied at once; interleaved in the packed weights
-  int height[kMaxVectors + 1];  // pixels in a tile, by the vectors of its panel
+  int height[kMaxVectors + 1];  // pixels in a tile, by the vectors of its panel; even
   void (*multiply[kMaxVectors + 1])(const Tile<T>&);
-  // Dot product in double precision: the masker's opinion of a pixel.
-  double (*dot)(const T* row, const double* weights, int channels);
+  void (*multiply_half[kMaxVectors + 1])(const Tile<T>&);  // half the height, for a rest
+  Opinion (*opine)(const T* row, const float* weights, int channels);
   // out = max(row, 0); `out` may be `row`.
   void (*relu)(const T* row, T* out, int channels);
 };

@@ -24,7 +24,8 @@ const Kernels<float> kernels = {
     Fp32::step,
     {0, 8, 6},
     {nullptr, multiply<Fp32, 8, 1>, multiply<Fp32, 6, 2>},
-    dot<Fp32>,
+    {nullptr, multiply<Fp32, 4, 1>, multiply<Fp32, 3, 2>},
+    opine<Fp32>,
     relu<Fp32>,
 };
 

@@ -26,7 +26,9 @@ const Kernels<float> kernels = {
     {0, 8, 12, 8, 6},
     {nullptr, multiply<Fp32, 8, 1>, multiply<Fp32, 12, 2>, multiply<Fp32, 8, 3>,
      multiply<Fp32, 6, 4>},
-    dot<Fp32>,
+    {nullptr, multiply<Fp32, 4, 1>, multiply<Fp32, 6, 2>, multiply<Fp32, 4, 3>,
+     multiply<Fp32, 3, 4>},
+    opine<Fp32>,
     relu<Fp32>,
 };
 

@@ -23,9 +23,6 @@ namespace {
 struct Bf16 {
   using T = bfloat16;
   using Vec = __m512;
-  using Half = __m256;
-  using Wide = __m512d;
-  using WideUnaligned = __m512d_u;
   using Weights = __m512bh;
   using Scalar = __m512bh;
   static constexpr int lanes = 16;
@@ -35,7 +32,7 @@ struct Bf16 {
     const __m256i bits = _mm256_loadu_si256((const __m256i*)p);
     return (__m512)_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16);
   }
-  static Vec load_bias(const float* p) { return _mm512_loadu_ps(p); }
+  static Vec load_float(const float* p) { return _mm512_loadu_ps(p); }
   static Weights load_weights(const T* p) { return (__m512bh)_mm512_loadu_si512(p); }
   static Scalar scalar(const T* p) {
     int pair;
@@ -62,7 +59,9 @@ const Kernels<bfloat16> kernels = {
     {0, 8, 12, 8, 6},
     {nullptr, multiply<Bf16, 8, 1>, multiply<Bf16, 12, 2>, multiply<Bf16, 8, 3>,
      multiply<Bf16, 6, 4>},
-    dot<Bf16>,
+    {nullptr, multiply<Bf16, 4, 1>, multiply<Bf16, 6, 2>, multiply<Bf16, 4, 3>,
+     multiply<Bf16, 3, 4>},
+    opine<Bf16>,
     relu<Bf16>,
 };
 

@@ -41,7 +41,7 @@ void multiply(const Tile<typename Ops::T>& tile) {
   typename Ops::Vec sum[H][V];
   LAS_UNROLL
   for (int v = 0; v < V; v++) {
-    const typename Ops::Vec bias = Ops::load_bias(tile.bias + v * Ops::lanes);
+    const typename Ops::Vec bias = Ops::load_float(tile.bias + v * Ops::lanes);
     LAS_UNROLL
     for (int m = 0; m < H; m++) sum[m][v] = bias;
   }
@@ -68,28 +68,30 @@ void multiply(const Tile<typename Ops::T>& tile) {
 }
 
 template <class Ops>
-double dot(const typename Ops::T* row, const double* weights, int channels) {
-  constexpr int half = Ops::lanes / 2;
-  using Wide = typename Ops::Wide;
-  Wide sums[4] = {};
+Opinion opine(const typename Ops::T* row, const float* weights, int channels) {
+  using Vec = typename Ops::Vec;
+  Vec margins[4] = {}, sizes[4] = {};
   int c = 0;
-  for (; c + 2 * Ops::lanes <= channels; c += 2 * Ops::lanes) {
+  for (; c + 4 * Ops::lanes <= channels; c += 4 * Ops::lanes) {
     LAS_UNROLL
-    for (int v = 0; v < 2; v++) {
-      const typename Ops::Vec value = Ops::load(row + c + v * Ops::lanes);
-      typename Ops::Half parts[2];
-      __builtin_memcpy(parts, &value, sizeof(parts));
-      LAS_UNROLL
-      for (int p = 0; p < 2; p++) {
-        const double* w = weights + c + (2 * v + p) * half;
-        sums[2 * v + p] += __builtin_convertvector(parts[p], Wide) * *(const typename Ops::WideUnaligned*)w;
-      }
+    for (int v = 0; v < 4; v++) {
+      const Vec value = Ops::load(row + c + v * Ops::lanes);
+      margins[v] += value * Ops::load_float(weights + c + v * Ops::lanes);
+      sizes[v] += value < Vec{} ? -value : value;
     }
   }
-  const Wide total = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-  double sum = 0;
-  for (int i = 0; i < half; i++) sum += total[i];
-  for (; c < channels; c++) sum += (double)Ops::to_float(row[c]) * weights[c];
+  const Vec margin = (margins[0] + margins[1]) + (margins[2] + margins[3]);
+  const Vec size = (sizes[0] + sizes[1]) + (sizes[2] + sizes[3]);
+  Opinion sum{0, 0};
+  for (int i = 0; i < Ops::lanes; i++) {
+    sum.margin += margin[i];
+    sum.size += size[i];
+  }
+  for (; c < channels; c++) {
+    const float value = Ops::to_float(row[c]);
+    sum.margin += value * weights[c];
+    sum.size += value < 0 ? -value : value;
+  }
   return sum;
 }
 

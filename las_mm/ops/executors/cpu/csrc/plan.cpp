@@ -1,5 +1,6 @@
 #include "plan.h"
 
+#include <cmath>
 #include <cstring>
 
 namespace las {
@@ -55,25 +56,37 @@ void Plan::begin(const Geometry& geometry) {
   row_buffer_.reserve(geometry.hidden_w);
 }
 
-void Plan::decide(const Band& band, const double* opinions, int first_image) {
+void Plan::decide(const Band& band, const Opinions& opinions) {
   const Geometry& g = *geometry_;
   for (int image = band.image; image < band.image + band.images; image++) {
-    const double* of_image = opinions + static_cast<size_t>(image - first_image) * g.h * g.w;
     for (int row = band.patch_row; row < band.patch_row + band.patch_rows; row++) {
-      const int last_y = std::min(g.h, (row + 1) * g.window);
       for (int patch = 0; patch < g.grid_w; patch++) {
-        const int last_x = std::min(g.w, (patch + 1) * g.window);
-        double margin = 0;
-        for (int y = row * g.window; y < last_y; y++) {
-          for (int x = patch * g.window; x < last_x; x++) {
-            margin += of_image[static_cast<size_t>(y) * g.w + x];
-          }
-        }
-        set(image, row, patch, margin >= 0);
+        set(image, row, patch, is_kept(opinions, image, row, patch));
       }
       spread_row(image, row);
     }
   }
+}
+
+bool Plan::is_kept(const Opinions& opinions, int image, int patch_row, int patch) const {
+  const Geometry& g = *geometry_;
+  const int first_y = patch_row * g.window, last_y = std::min(g.h, first_y + g.window);
+  const int first_x = patch * g.window, last_x = std::min(g.w, first_x + g.window);
+  double margin = 0, size = 0;
+  for (int y = first_y; y < last_y; y++) {
+    const int64_t row = (image - opinions.first_image) * int64_t(g.h) + y;
+    for (int x = first_x; x < last_x; x++) {
+      const Opinion& opinion = opinions.of_pixels[row * g.w + x];
+      margin += opinion.margin + opinions.bias;
+      size += opinion.size;
+    }
+  }
+  if (std::abs(margin) > opinions.tolerance * size) return margin > 0;
+  margin = 0;
+  for (int y = first_y; y < last_y; y++) {
+    for (int x = first_x; x < last_x; x++) margin += opinions.exact(image, y, x) + opinions.bias;
+  }
+  return margin >= 0;
 }
 
 void Plan::decide(const Band& band, const float* mask) {

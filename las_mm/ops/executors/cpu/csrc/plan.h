@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <functional>
 #include <vector>
 
 #include "gemm.h"
@@ -32,6 +33,17 @@ struct Band {
 std::vector<std::vector<Band>> make_bands(const Geometry& geometry, size_t pixel_bytes,
                                           size_t band_bytes);
 
+// What a masker thinks of some images.
+struct Opinions {
+  const Opinion* of_pixels;  // (images, h, w)
+  int first_image;
+  double bias;       // of a pixel
+  double tolerance;  // bound of a margin's rounding error, per unit of size
+  // weights · row in double precision: the word on patches whose margin is within the error, so
+  // that a rounding never decides one.
+  std::function<double(int image, int y, int x)> exact;
+};
+
 // Growing list of sites, refilled for every band.
 struct Sites {
   Buffer<Site> buffer;
@@ -54,9 +66,8 @@ class Plan {
   // Start a new batch; everything is still undecided.
   void begin(const Geometry& geometry);
 
-  // Decide the band's patches by the sign of the sum of their pixels' opinions (Eq. 3).
-  // opinions: (images, h, w) of the band's images from `first_image` on.
-  void decide(const Band& band, const double* opinions, int first_image);
+  // Decide the band's patches by the sign of their margin (Eq. 3).
+  void decide(const Band& band, const Opinions& opinions);
   // Decide them as told: mask (n, grid_h, grid_w), kept where not 0.
   void decide(const Band& band, const float* mask);
 
@@ -74,6 +85,7 @@ class Plan {
   Sites needed, active, inactive;
 
  private:
+  bool is_kept(const Opinions& opinions, int image, int patch_row, int patch) const;
   uint8_t* spread(int image, int patch_row) const;
   void set(int image, int patch_row, int patch, bool on);
   void spread_row(int image, int patch_row);
