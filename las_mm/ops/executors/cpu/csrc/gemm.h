@@ -45,6 +45,9 @@ struct Gemm {
 
   int prepare();  // returns the number of independent jobs
   void job(int index) const;
+  // Some of the pixels, all output channels; there are chunks() of them.
+  void chunk(int index) const;
+  int chunks() const { return chunks_; }
 
  private:
   void multiply(const Panel& panel, int first, int last) const;

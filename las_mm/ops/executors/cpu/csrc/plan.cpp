@@ -53,19 +53,24 @@ void Plan::begin(const Geometry& geometry) {
   const size_t patch_rows = static_cast<size_t>(geometry.n) * geometry.grid_h;
   on_ = on_buffer_.reserve(patch_rows * geometry.grid_w);
   spread_ = spread_buffer_.reserve(patch_rows * geometry.hidden_w);
-  row_buffer_.reserve(geometry.hidden_w);
+  row_buffer_.reserve(std::max(geometry.hidden_w, geometry.out_w));
 }
 
-void Plan::decide(const Band& band, const Opinions& opinions) {
-  const Geometry& g = *geometry_;
-  for (int image = band.image; image < band.image + band.images; image++) {
-    for (int row = band.patch_row; row < band.patch_row + band.patch_rows; row++) {
-      for (int patch = 0; patch < g.grid_w; patch++) {
-        set(image, row, patch, is_kept(opinions, image, row, patch));
-      }
-      spread_row(image, row);
-    }
+void Plan::decide(int image, int patch_row, const Opinions& opinions) {
+  uint8_t* patches = on(image, patch_row);
+  for (int patch = 0; patch < geometry_->grid_w; patch++) {
+    patches[patch] = is_kept(opinions, image, patch_row, patch);
   }
+  spread_row(image, patch_row);
+}
+
+void Plan::decide(int image, int patch_row, const float* mask) {
+  uint8_t* patches = on(image, patch_row);
+  if (mask) mask += patches - on_;
+  for (int patch = 0; patch < geometry_->grid_w; patch++) {
+    patches[patch] = !mask || mask[patch] != 0;
+  }
+  spread_row(image, patch_row);
 }
 
 bool Plan::is_kept(const Opinions& opinions, int image, int patch_row, int patch) const {
@@ -89,22 +94,8 @@ bool Plan::is_kept(const Opinions& opinions, int image, int patch_row, int patch
   return margin >= 0;
 }
 
-void Plan::decide(const Band& band, const float* mask) {
-  const Geometry& g = *geometry_;
-  for (int image = band.image; image < band.image + band.images; image++) {
-    for (int row = band.patch_row; row < band.patch_row + band.patch_rows; row++) {
-      const size_t start = (static_cast<size_t>(image) * g.grid_h + row) * g.grid_w;
-      for (int patch = 0; patch < g.grid_w; patch++) {
-        set(image, row, patch, !mask || mask[start + patch] != 0);
-      }
-      spread_row(image, row);
-    }
-  }
-}
-
-void Plan::set(int image, int patch_row, int patch, bool on) {
-  on_[(static_cast<size_t>(image) * geometry_->grid_h + patch_row) * geometry_->grid_w + patch] =
-      on;
+uint8_t* Plan::on(int image, int patch_row) const {
+  return on_ + (static_cast<size_t>(image) * geometry_->grid_h + patch_row) * geometry_->grid_w;
 }
 
 uint8_t* Plan::spread(int image, int patch_row) const {
@@ -115,11 +106,11 @@ uint8_t* Plan::spread(int image, int patch_row) const {
 // Columns of the hidden feature which the second convolution reads for the active patches of a row.
 void Plan::spread_row(int image, int patch_row) {
   const Geometry& g = *geometry_;
-  const uint8_t* on = on_ + (static_cast<size_t>(image) * g.grid_h + patch_row) * g.grid_w;
+  const uint8_t* patches = on(image, patch_row);
   uint8_t* columns = spread(image, patch_row);
   std::memset(columns, 0, g.hidden_w);
   for (int patch = 0; patch < g.grid_w; patch++) {
-    if (!on[patch]) continue;
+    if (!patches[patch]) continue;
     const int last = std::min(g.out_w, (patch + 1) * g.granularity);
     for (int tap = 0; tap < g.second.kernel; tap++) {
       const int shift = tap * g.second.dilation - g.second.padding();
@@ -169,17 +160,18 @@ void Plan::list_active(const Band& band, bool with_inactive) {
   const size_t most = static_cast<size_t>(band.images) * (last - first) * g.out_w + 1;
   active.clear(most);
   inactive.clear(with_inactive ? most : 0);
+  uint8_t* pixels = row_buffer_.data();
   for (int image = band.image; image < band.image + band.images; image++) {
     for (int y = first; y < last; y++) {
-      const size_t row = static_cast<size_t>(image) * g.grid_h + y / g.granularity;
-      for (int patch = 0; patch < g.grid_w; patch++) {
-        const bool on = on_[row * g.grid_w + patch];
-        const int end = std::min(g.out_w, (patch + 1) * g.granularity);
-        for (int x = patch * g.granularity; x < end; x++) {
-          active.add(on, image, y, x);
-          if (with_inactive) inactive.add(!on, image, y, x);
+      if (y % g.granularity == 0) {
+        const uint8_t* patches = on(image, y / g.granularity);
+        for (int x = 0, patch = 0; x < g.out_w; x += g.granularity, patch++) {
+          std::memset(pixels + x, patches[patch], std::min(g.granularity, g.out_w - x));
         }
       }
+      for (int x = 0; x < g.out_w; x++) active.add(pixels[x], image, y, x);
+      if (!with_inactive) continue;
+      for (int x = 0; x < g.out_w; x++) inactive.add(!pixels[x], image, y, x);
     }
   }
 }

@@ -66,10 +66,10 @@ class Plan {
   // Start a new batch; everything is still undecided.
   void begin(const Geometry& geometry);
 
-  // Decide the band's patches by the sign of their margin (Eq. 3).
-  void decide(const Band& band, const Opinions& opinions);
-  // Decide them as told: mask (n, grid_h, grid_w), kept where not 0.
-  void decide(const Band& band, const float* mask);
+  // Decide a row of patches by the sign of their margins (Eq. 3). Rows may be decided in parallel.
+  void decide(int image, int patch_row, const Opinions& opinions);
+  // Decide it as told: mask (n, grid_h, grid_w), kept where not 0; null keeps all.
+  void decide(int image, int patch_row, const float* mask);
 
   // List the band's pixels of the first convolution's output: those that the second one will read
   // (the neighbouring bands must be decided), or all.
@@ -86,8 +86,8 @@ class Plan {
 
  private:
   bool is_kept(const Opinions& opinions, int image, int patch_row, int patch) const;
+  uint8_t* on(int image, int patch_row) const;
   uint8_t* spread(int image, int patch_row) const;
-  void set(int image, int patch_row, int patch, bool on);
   void spread_row(int image, int patch_row);
   const uint8_t* needed_row(int image, int y) const;
 
