@@ -15,7 +15,7 @@ import torch
 
 FOLDER = Path(__file__).parent / 'csrc'
 NAME = '_native'
-FLAGS = ['-O3', '-fopenmp', '-ffp-contract=fast', '-fvisibility=hidden', '-g0']
+FLAGS = '-O3 -fopenmp -ffp-contract=fast -falign-functions=64 -falign-loops=64 -fvisibility=hidden -g0'.split()
 SANITIZER_FLAGS = [
     '-O1',
     '-g',

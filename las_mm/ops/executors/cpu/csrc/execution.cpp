@@ -55,7 +55,7 @@ Execution<T>::Execution(const Block<T>& block, const Call<T>& call, Workspace& s
                          block.band_bytes)),
       fused_(is_fused(block)),
       together_(is_together(block)),
-      team_(count_phases(groups_)),
+      team_(count_phases(groups_), call.threads),
       plan_(space.plan) {
   const Geometry& g = geometry_;
   const ConvShape &first = g.first, &last = block.last().shape();
@@ -82,23 +82,39 @@ Execution<T>::Execution(const Block<T>& block, const Call<T>& call, Workspace& s
 
 template <class T>
 void Execution<T>::run() {
-  run_on_threads(call_.threads, [this] { work(); });
+  run_on_threads(call_.threads, [this](int thread) { work(thread); });
   if (call_.mask) plan_.copy_mask(call_.mask);
-  if (block_.masker) block_.dilated_rate = static_cast<float>(plan_.dilated_rate());
+  if (!block_.masker) return;
+  const double pixels = static_cast<double>(call_.n) * geometry_.hidden_h * geometry_.hidden_w;
+  const size_t needed = fused_ ? plan_.count_needed() : needed_;
+  block_.dilated_rate = static_cast<float>(needed / pixels);
 }
 
 template <class T>
-void Execution<T>::work() {
-  Team::Member member(team_);
+void Execution<T>::work(int thread) {
+  Team::Member member(team_, thread);
   // The first convolution needs the decisions of the band after it; the others its pixels.
   const size_t lag = fused_ ? 0 : 1;
   for (const Bands& bands : groups_) {
     for (size_t step = 0; step < bands.size() + lag + 1; step++) {
       if (!fused_ && step < bands.size()) opine(member, bands, step);
       if (step >= lag && step - lag < bands.size()) run_first(member, bands, step - lag);
-      if (step >= lag + 1) run_rest(member, bands, step - lag - 1);
+      if (step < lag + 1) continue;
+      if (fused_) decide_all(member, bands, step - lag - 1);
+      run_rest(member, bands, step - lag - 1);
     }
   }
+}
+
+// The decisions of a band whose pixels have opinions.
+template <class T>
+void Execution<T>::decide_all(Team::Member& member, const Bands& bands, size_t index) {
+  const Band& band = bands[index];
+  member.phase([&] { return band.images * band.patch_rows; },
+               [&](int job) {
+                 decide(band.image + job / band.patch_rows,
+                        band.patch_row + job % band.patch_rows, bands[0].image);
+               });
 }
 
 // The masker alone: its opinion of every pixel of a band and the decisions that follow.
@@ -111,11 +127,9 @@ void Execution<T>::opine(Team::Member& member, const Bands& bands, size_t index)
     const int image = band.image + index / band.patch_rows;
     const int patch_row = band.patch_row + index % band.patch_rows;
     const int first = patch_row * g.window, last = std::min(g.h, first + g.window);
-    const T* row = x_.base + x_.offset(image, first, 0);
-    Opinion* out = opinions_ + (int64_t(image - bands[0].image) * g.h + first) * g.w;
-    for (int pixel = 0; pixel < (last - first) * g.w; pixel++, row += x_.channels) {
-      out[pixel] = block_.kernels.opine(row, weights, x_.channels);
-    }
+    block_.kernels.opine(x_.base + x_.offset(image, first, 0), (last - first) * g.w, x_.channels,
+                         weights,
+                         opinions_ + (int64_t(image - bands[0].image) * g.h + first) * g.w);
     decide(image, patch_row, bands[0].image);
   };
   member.phase([&] { return band.images * band.patch_rows; }, job);
@@ -143,6 +157,7 @@ void Execution<T>::run_first(Team::Member& member, const Bands& bands, size_t in
 template <class T>
 int Execution<T>::prepare_first(const Bands& bands, size_t index) {
   plan_.list_needed(bands[index], fused_);
+  needed_ += plan_.needed.count;
   first_ = gemm(block_.convs[0], plan_.needed);
   first_.source = x_;
   first_.out = hidden_;
@@ -188,10 +203,6 @@ void Execution<T>::run_rest(Team::Member& member, const Bands& bands, size_t ind
 template <class T>
 void Execution<T>::prepare_rest(const Bands& bands, size_t index) {
   const Band& band = bands[index];
-  for (int row = 0; fused_ && row < band.images * band.patch_rows; row++) {
-    decide(band.image + row / band.patch_rows, band.patch_row + row % band.patch_rows,
-           bands[0].image);
-  }
   plan_.list_active(band, call_.identity != Identity::in_place);
   last_ = gemm(block_.last(), plan_.active);
   last_.source = {hidden_.base, hidden_.channels, hidden_.h, hidden_.w, bands[0].image};

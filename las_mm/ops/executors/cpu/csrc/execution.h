@@ -24,8 +24,9 @@ class Execution {
   using Bands = std::vector<Band>;
 
   // What each thread does.
-  void work();
+  void work(int thread);
   void opine(Team::Member& member, const Bands& bands, size_t index);
+  void decide_all(Team::Member& member, const Bands& bands, size_t index);
   void run_first(Team::Member& member, const Bands& bands, size_t index);
   void run_rest(Team::Member& member, const Bands& bands, size_t index);
 
@@ -52,6 +53,7 @@ class Execution {
   Rows<T> hidden_, out_;
   Gemm<T> first_, middle_, last_;
   Gemm<T> shortcut_[2];  // at active and at inactive pixels
+  size_t needed_ = 0;  // pixels of the first convolution so far
   int middle_jobs_ = 0, last_jobs_ = 0, identity_jobs_ = 0, shortcut_jobs_[2] = {0, 0};
 };
 

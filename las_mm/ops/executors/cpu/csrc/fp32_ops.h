@@ -5,6 +5,7 @@ struct Fp32 {
   using T = float;
   typedef float Vec __attribute__((vector_size(LAS_VECTOR_BYTES)));
   typedef float Unaligned __attribute__((vector_size(LAS_VECTOR_BYTES), aligned(4), may_alias));
+  typedef int Bits __attribute__((vector_size(LAS_VECTOR_BYTES)));
   using Weights = Vec;
   using Scalar = float;
   static constexpr int lanes = LAS_VECTOR_BYTES / sizeof(float);
@@ -16,5 +17,6 @@ struct Fp32 {
   static Scalar scalar(const T* p) { return *p; }
   static Vec multiply_add(Vec sum, Scalar a, Weights w) { return sum + a * w; }
   static void store(T* p, Vec value) { *(Unaligned*)p = value; }
+  static Vec magnitude(Vec value) { return (Vec)((Bits)value & 0x7fffffff); }
   static float to_float(T value) { return value; }
 };

@@ -120,11 +120,9 @@ void Gemm<T>::point_at_taps(const T** rows, int height, int first, const int64_t
 
 template <class T>
 void Gemm<T>::give_opinions(int first, int last) const {
-  for (int i = first; i < last; i++) {
-    const int64_t offset = source.offset(sites[i].image, sites[i].y, sites[i].x);
-    opinions[offset / source.channels] =
-        kernels->opine(source.base + offset, masker, source.channels);
-  }
+  const int64_t offset = source.offset(sites[first].image, sites[first].y, sites[first].x);
+  kernels->opine(source.base + offset, last - first, source.channels, masker,
+                 opinions + offset / source.channels);
 }
 
 template struct Gemm<float>;

@@ -38,6 +38,7 @@ struct Gemm {
   bool relu = true;
   const T* zeros = nullptr;  // a row for what lies outside the image
   // The masker's weights, and where its opinion of each pixel of `source` goes; null for none.
+  // Then the sites must be all pixels, in order.
   const float* masker = nullptr;
   Opinion* opinions = nullptr;
   const Site* sites = nullptr;

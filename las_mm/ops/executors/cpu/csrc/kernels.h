@@ -44,7 +44,8 @@ struct Kernels {
   int height[kMaxVectors + 1];  // pixels in a tile, by the vectors of its panel; even
   void (*multiply[kMaxVectors + 1])(const Tile<T>&);
   void (*multiply_half[kMaxVectors + 1])(const Tile<T>&);  // half the height, for a rest
-  Opinion (*opine)(const T* row, const float* weights, int channels);
+  // Of `count` pixels whose rows follow each other.
+  void (*opine)(const T* rows, int count, int channels, const float* weights, Opinion* out);
   // out = max(row, 0); `out` may be `row`.
   void (*relu)(const T* row, T* out, int channels);
 };

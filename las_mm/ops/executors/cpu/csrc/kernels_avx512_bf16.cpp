@@ -18,6 +18,7 @@
 namespace las {
 namespace {
 
+#define LAS_VECTOR_BYTES 64
 #include "micro_kernels.h"
 
 struct Bf16 {
@@ -43,6 +44,7 @@ struct Bf16 {
   static void store(T* p, Vec value) {
     _mm256_storeu_si256((__m256i*)p, (__m256i)_mm512_cvtneps_pbh(value));
   }
+  static Vec magnitude(Vec value) { return _mm512_abs_ps(value); }
   static float to_float(T value) {
     const uint32_t bits = (uint32_t)value.bits << 16;
     float result;

@@ -67,37 +67,77 @@ void multiply(const Tile<typename Ops::T>& tile) {
   for (int m = 0; m < H; m++) write_row<Ops, V>(tile, m, sum[m]);
 }
 
-// How far ahead of its use a row is fetched, in elements: rows pass by faster than the hardware
+// Sums of a vector's lanes, by halves: a chain of additions would take longer than the row itself.
+typedef float Vec16 __attribute__((vector_size(16)));
+
+inline float sum_lanes(Vec16 lanes) { return (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]); }
+
+#if LAS_VECTOR_BYTES >= 32
+typedef float Vec32 __attribute__((vector_size(32)));
+
+inline float sum_lanes(Vec32 lanes) {
+  Vec16 halves[2];
+  __builtin_memcpy(halves, &lanes, sizeof(lanes));
+  return sum_lanes(halves[0] + halves[1]);
+}
+#endif
+
+#if LAS_VECTOR_BYTES >= 64
+typedef float Vec64 __attribute__((vector_size(64)));
+
+inline float sum_lanes(Vec64 lanes) {
+  Vec32 halves[2];
+  __builtin_memcpy(halves, &lanes, sizeof(lanes));
+  return sum_lanes(halves[0] + halves[1]);
+}
+#endif
+
+// How far ahead of its use memory is fetched, in elements: rows pass by faster than the hardware
 // follows.
 constexpr int kAhead = 4096;
 
-template <class Ops>
-Opinion opine(const typename Ops::T* row, const float* weights, int channels) {
+template <class Ops, int Rows>
+__attribute__((always_inline)) inline void opine_rows(const typename Ops::T* rows, int channels,
+                                                      const float* weights, Opinion* out) {
   using Vec = typename Ops::Vec;
-  Vec margins[4] = {}, sizes[4] = {};
+  Vec margins[Rows][2] = {}, sizes[Rows][2] = {};
   int c = 0;
-  for (; c + 4 * Ops::lanes <= channels; c += 4 * Ops::lanes) {
+  for (; c + 2 * Ops::lanes <= channels; c += 2 * Ops::lanes) {
     LAS_UNROLL
-    for (int v = 0; v < 4; v++) {
-      __builtin_prefetch(row + c + v * Ops::lanes + kAhead);
-      const Vec value = Ops::load(row + c + v * Ops::lanes);
-      margins[v] += value * Ops::load_float(weights + c + v * Ops::lanes);
-      sizes[v] += value < Vec{} ? -value : value;
+    for (int v = 0; v < 2; v++) {
+      const int at = c + v * Ops::lanes;
+      const Vec weight = Ops::load_float(weights + at);
+      LAS_UNROLL
+      for (int m = 0; m < Rows; m++) {
+        const typename Ops::T* row = rows + m * static_cast<long>(channels);
+        __builtin_prefetch(row + at + kAhead);
+        const Vec value = Ops::load(row + at);
+        margins[m][v] += value * weight;
+        sizes[m][v] += Ops::magnitude(value);
+      }
     }
   }
-  const Vec margin = (margins[0] + margins[1]) + (margins[2] + margins[3]);
-  const Vec size = (sizes[0] + sizes[1]) + (sizes[2] + sizes[3]);
-  Opinion sum{0, 0};
-  for (int i = 0; i < Ops::lanes; i++) {
-    sum.margin += margin[i];
-    sum.size += size[i];
+  LAS_UNROLL
+  for (int m = 0; m < Rows; m++) {
+    out[m] = {sum_lanes(margins[m][0] + margins[m][1]), sum_lanes(sizes[m][0] + sizes[m][1])};
+    for (int rest = c; rest < channels; rest++) {
+      const float value = Ops::to_float(rows[m * static_cast<long>(channels) + rest]);
+      out[m].margin += value * weights[rest];
+      out[m].size += value < 0 ? -value : value;
+    }
   }
-  for (; c < channels; c++) {
-    const float value = Ops::to_float(row[c]);
-    sum.margin += value * weights[c];
-    sum.size += value < 0 ? -value : value;
+}
+
+template <class Ops>
+void opine(const typename Ops::T* rows, int count, int channels, const float* weights,
+           Opinion* out) {
+  int i = 0;
+  for (; i + 4 <= count; i += 4) {
+    opine_rows<Ops, 4>(rows + i * static_cast<long>(channels), channels, weights, out + i);
   }
-  return sum;
+  for (; i < count; i++) {
+    opine_rows<Ops, 1>(rows + i * static_cast<long>(channels), channels, weights, out + i);
+  }
 }
 
 template <class Ops>

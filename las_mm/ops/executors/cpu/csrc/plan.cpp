@@ -52,16 +52,49 @@ void Plan::begin(const Geometry& geometry) {
   geometry_ = &geometry;
   const size_t patch_rows = static_cast<size_t>(geometry.n) * geometry.grid_h;
   on_ = on_buffer_.reserve(patch_rows * geometry.grid_w);
+  margins_ = margin_buffer_.reserve(patch_rows * geometry.grid_w);
   spread_ = spread_buffer_.reserve(patch_rows * geometry.hidden_w);
   row_buffer_.reserve(std::max(geometry.hidden_w, geometry.out_w));
 }
 
 void Plan::decide(int image, int patch_row, const Opinions& opinions) {
+  const Geometry& g = *geometry_;
   uint8_t* patches = on(image, patch_row);
-  for (int patch = 0; patch < geometry_->grid_w; patch++) {
-    patches[patch] = is_kept(opinions, image, patch_row, patch);
+  Margin* margins = margins_ + (patches - on_);
+  std::fill_n(margins, g.grid_w, Margin{0, 0});
+  const int first = patch_row * g.window, last = std::min(g.h, first + g.window);
+  for (int y = first; y < last; y++) {
+    const Opinion* pixel =
+        opinions.of_pixels + ((image - opinions.first_image) * int64_t(g.h) + y) * g.w;
+    for (int x = 0, patch = 0; x < g.w; patch++) {
+      Margin margin = margins[patch];
+      for (const int end = std::min(g.w, x + g.window); x < end; x++, pixel++) {
+        margin.sum += pixel->margin + opinions.bias;
+        margin.size += pixel->size;
+      }
+      margins[patch] = margin;
+    }
+  }
+  for (int patch = 0; patch < g.grid_w; patch++) {
+    const double sum = margins[patch].sum;
+    const bool sure = std::abs(sum) > opinions.tolerance * margins[patch].size;
+    patches[patch] = sure ? sum > 0 : is_kept(opinions, image, patch_row, patch);
   }
   spread_row(image, patch_row);
+}
+
+// The same in double precision.
+bool Plan::is_kept(const Opinions& opinions, int image, int patch_row, int patch) const {
+  const Geometry& g = *geometry_;
+  const int last_y = std::min(g.h, (patch_row + 1) * g.window);
+  const int last_x = std::min(g.w, (patch + 1) * g.window);
+  double margin = 0;
+  for (int y = patch_row * g.window; y < last_y; y++) {
+    for (int x = patch * g.window; x < last_x; x++) {
+      margin += opinions.exact(image, y, x) + opinions.bias;
+    }
+  }
+  return margin >= 0;
 }
 
 void Plan::decide(int image, int patch_row, const float* mask) {
@@ -71,27 +104,6 @@ void Plan::decide(int image, int patch_row, const float* mask) {
     patches[patch] = !mask || mask[patch] != 0;
   }
   spread_row(image, patch_row);
-}
-
-bool Plan::is_kept(const Opinions& opinions, int image, int patch_row, int patch) const {
-  const Geometry& g = *geometry_;
-  const int first_y = patch_row * g.window, last_y = std::min(g.h, first_y + g.window);
-  const int first_x = patch * g.window, last_x = std::min(g.w, first_x + g.window);
-  double margin = 0, size = 0;
-  for (int y = first_y; y < last_y; y++) {
-    const int64_t row = (image - opinions.first_image) * int64_t(g.h) + y;
-    for (int x = first_x; x < last_x; x++) {
-      const Opinion& opinion = opinions.of_pixels[row * g.w + x];
-      margin += opinion.margin + opinions.bias;
-      size += opinion.size;
-    }
-  }
-  if (std::abs(margin) > opinions.tolerance * size) return margin > 0;
-  margin = 0;
-  for (int y = first_y; y < last_y; y++) {
-    for (int x = first_x; x < last_x; x++) margin += opinions.exact(image, y, x) + opinions.bias;
-  }
-  return margin >= 0;
 }
 
 uint8_t* Plan::on(int image, int patch_row) const {
@@ -144,11 +156,12 @@ void Plan::list_needed(const Band& band, bool all) {
   const Geometry& g = *geometry_;
   const int scale = g.granularity * g.second.stride, end = band.patch_row + band.patch_rows;
   const int first = band.patch_row * scale, last = std::min(g.hidden_h, end * scale);
-  needed.clear(static_cast<size_t>(band.images) * (last - first) * g.hidden_w + 1);
+  needed.clear(static_cast<size_t>(band.images) * (last - first) * g.hidden_w);
+  if (all) std::memset(row_buffer_.data(), 1, g.hidden_w);
   for (int image = band.image; image < band.image + band.images; image++) {
     for (int y = first; y < last; y++) {
-      const uint8_t* columns = all ? nullptr : needed_row(image, y);
-      for (int x = 0; x < g.hidden_w; x++) needed.add(all || columns[x], image, y, x);
+      const uint8_t* columns = all ? row_buffer_.data() : needed_row(image, y);
+      needed.add_row(columns, true, g.hidden_w, image, y);
     }
   }
 }
@@ -157,7 +170,7 @@ void Plan::list_active(const Band& band, bool with_inactive) {
   const Geometry& g = *geometry_;
   const int first = band.patch_row * g.granularity;
   const int last = std::min(g.out_h, (band.patch_row + band.patch_rows) * g.granularity);
-  const size_t most = static_cast<size_t>(band.images) * (last - first) * g.out_w + 1;
+  const size_t most = static_cast<size_t>(band.images) * (last - first) * g.out_w;
   active.clear(most);
   inactive.clear(with_inactive ? most : 0);
   uint8_t* pixels = row_buffer_.data();
@@ -169,23 +182,24 @@ void Plan::list_active(const Band& band, bool with_inactive) {
           std::memset(pixels + x, patches[patch], std::min(g.granularity, g.out_w - x));
         }
       }
-      for (int x = 0; x < g.out_w; x++) active.add(pixels[x], image, y, x);
-      if (!with_inactive) continue;
-      for (int x = 0; x < g.out_w; x++) inactive.add(!pixels[x], image, y, x);
+      active.add_row(pixels, true, g.out_w, image, y);
+      if (with_inactive) inactive.add_row(pixels, false, g.out_w, image, y);
     }
   }
 }
 
-double Plan::dilated_rate() const {
+size_t Plan::count_needed() const {
   const Geometry& g = *geometry_;
   size_t count = 0;
   for (int image = 0; image < g.n; image++) {
     for (int y = 0; y < g.hidden_h; y++) {
       const uint8_t* columns = needed_row(image, y);
-      for (int x = 0; x < g.hidden_w; x++) count += columns[x];
+      int in_row = 0;
+      for (int x = 0; x < g.hidden_w; x++) in_row += columns[x];
+      count += in_row;
     }
   }
-  return static_cast<double>(count) / (static_cast<double>(g.n) * g.hidden_h * g.hidden_w);
+  return count;
 }
 
 void Plan::copy_mask(float* mask) const {

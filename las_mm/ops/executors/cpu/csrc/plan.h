@@ -44,19 +44,23 @@ struct Opinions {
   std::function<double(int image, int y, int x)> exact;
 };
 
-// Growing list of sites, refilled for every band.
+// A list of sites, refilled for every band.
 struct Sites {
   Buffer<Site> buffer;
   int count = 0;
 
   void clear(size_t capacity) {
-    buffer.reserve(capacity);
+    buffer.reserve(capacity + 1);  // one more, written to and not counted
     count = 0;
   }
-  // Without a branch: a mask is hard to predict.
-  void add(bool really, int image, int y, int x) {
-    buffer.data()[count] = {image, y, x};
-    count += really;
+  // Add the pixels of a row whose entry is `wanted`; without branches, masks are hard to predict.
+  void add_row(const uint8_t* row, bool wanted, int width, int image, int y) {
+    Site* end = buffer.data() + count;
+    for (int x = 0; x < width; x++) {
+      *end = {image, y, x};
+      end += row[x] == wanted;
+    }
+    count = static_cast<int>(end - buffer.data());
   }
 };
 
@@ -77,8 +81,8 @@ class Plan {
   // List the band's output pixels, active and, if asked for, inactive.
   void list_active(const Band& band, bool with_inactive);
 
-  // Share of the first convolution's output that the second one reads; all must be decided.
-  double dilated_rate() const;
+  // Pixels of the first convolution's output that the second one reads; all must be decided.
+  size_t count_needed() const;
 
   void copy_mask(float* mask) const;  // (n, grid_h, grid_w)
 
@@ -91,8 +95,14 @@ class Plan {
   void spread_row(int image, int patch_row);
   const uint8_t* needed_row(int image, int y) const;
 
+  struct Margin {
+    double sum, size;
+  };
+
   const Geometry* geometry_ = nullptr;
   Buffer<uint8_t> on_buffer_, spread_buffer_, row_buffer_;
+  Buffer<Margin> margin_buffer_;
+  Margin* margins_ = nullptr;  // (n, grid_h, grid_w)
   uint8_t* on_ = nullptr;      // (n, grid_h, grid_w)
   uint8_t* spread_ = nullptr;  // (n, grid_h, hidden_w): columns that a row of patches reads
 };

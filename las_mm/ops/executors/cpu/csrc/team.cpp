@@ -1,13 +1,14 @@
 #include "team.h"
 
+#include <omp.h>
 #include <sched.h>
 
 namespace las {
 
-void run_on_threads(int threads, const std::function<void()>& work) {
-  if (threads <= 1) return work();
+void run_on_threads(int threads, const std::function<void(int)>& work) {
+  if (threads <= 1) return work(0);
 #pragma omp parallel num_threads(threads)
-  work();
+  work(omp_get_thread_num());
 }
 
 void relax(int& spins) {
