@@ -43,7 +43,9 @@ def optimize_for_inference(model: Model, executor: str = 'auto') -> Model:
         for name in backbone.stage_names:
             setattr(backbone, name, InferenceStage(getattr(backbone, name), backbone.executor))
         backbone.executor = executor
-    for parent in [part for part in model.modules() if not isinstance(part, DynamicBlock)]:
+    blocks = [part for part in model.modules() if isinstance(part, DynamicBlock)]
+    inside_blocks = {part for block in blocks for part in block.modules()}
+    for parent in set(model.modules()) - inside_blocks:
         _fold_children(parent)
     return model
 

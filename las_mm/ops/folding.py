@@ -147,13 +147,23 @@ def why_not_foldable_layer(conv: nn.Module, norm: nn.Module) -> str | None:
     return 'a batch norm is in training mode' if norm.training else None
 
 
-_remembered: WeakKeyDictionary = WeakKeyDictionary()
+@dataclass
+class _Memory:
+    """What was made of one block, and of which parameters."""
+
+    slots: '_Slots'
+    state: list
+    made: dict
+
+
+_memories: WeakKeyDictionary[nn.Module, _Memory] = WeakKeyDictionary()
 
 
 def remember(
-    make: Callable[['DynamicBlock', torch.dtype], Made],
-    block: 'DynamicBlock',
+    make: Callable[[nn.Module, torch.dtype], Made],
+    block: nn.Module,
     dtype: torch.dtype,
+    checked: bool = False,
 ) -> Made:
     """``make(block, dtype)``, made anew only when a parameter of the block has changed.
 
@@ -166,32 +176,44 @@ def remember(
         make: A module-level function of a block and the dtype of its features.
         block: The block.
         dtype: Of the features.
+        checked: Whether this forward has already asked for something made of this block, so that
+            looking at its parameters again can be spared.
     """
-    known = _remembered.get(block)
-    if known is None or known[1] != list(map(_state, known[0])):
-        slots = list(_slots(block))
-        known = _remembered[block] = slots, list(map(_state, slots)), {}
-    made = known[2]
-    if (make, dtype) not in made:
-        made[make, dtype] = make(block, dtype)
-    return made[make, dtype]
+    memory = _memories.get(block)
+    if memory is None or not (checked or memory.slots.state() == memory.state):
+        slots = _Slots(block)
+        memory = _memories[block] = _Memory(slots, slots.state(), {})
+    if (make, dtype) not in memory.made:
+        memory.made[make, dtype] = make(block, dtype)
+    return memory.made[make, dtype]
 
 
-def forget(block: 'DynamicBlock') -> None:
+def forget(block: nn.Module) -> None:
     """Drop everything that was made of a block's parameters."""
-    _remembered.pop(block, None)
+    _memories.pop(block, None)
 
 
-def _slots(block: nn.Module) -> Iterator[tuple[dict, str]]:
-    """Where the block keeps what folding reads: (dict, key) of every tensor and submodule."""
-    for module in block.modules():
-        for owner in (module._parameters, module._buffers, module._modules):
-            yield from ((owner, key) for key in owner if owner[key] is not None)
+class _Slots:
+    """Where a block keeps what folding reads: the (dict, key) of every tensor and submodule."""
 
+    def __init__(self, block: nn.Module) -> None:
+        self.tensors: list[tuple[dict, str]] = []
+        self.modules: list[tuple[dict, str]] = []
+        for module in block.modules():
+            for owner in (module._parameters, module._buffers):
+                self.tensors += [(owner, key) for key in owner if owner[key] is not None]
+            self.modules += [(module._modules, key) for key, m in module._modules.items() if m]
+        self.versioned = not any(owner[key].is_inference() for owner, key in self.tensors)
 
-def _state(slot: tuple[dict, str]) -> tuple:
-    """Something that changes whenever the content of the slot does."""
-    value = slot[0].get(slot[1])
-    if isinstance(value, Tensor):
-        return value.data_ptr(), 0 if value.is_inference() else value._version
-    return id(value), getattr(value, 'training', None)
+    def state(self) -> list | None:
+        """What changes when the content of a slot does; quick, it is asked for every forward."""
+        tensors = [owner.get(key) for owner, key in self.tensors]
+        modules = [owner.get(key) for owner, key in self.modules]
+        state = [*map(id, tensors), *map(id, modules)]
+        if id(None) in state:  # something was removed
+            return None
+        state += map(Tensor.data_ptr, tensors)
+        state += [module.training for module in modules]
+        if self.versioned:
+            state += [tensor._version for tensor in tensors]
+        return state

@@ -39,7 +39,7 @@ def execute_rows(
         relu(M ⊙ branch(x) + identity(x)) in channels-last memory, and the coarse mask, None for a
         static block.
     """
-    folded = remember(fold_block, block, x.dtype)
+    folded = remember(fold_block, block, x.dtype, checked=True)
     first, *middle, last = folded.convs
     hidden_size = conv_size(x.shape[-2:], first.stride)
     size = conv_size(hidden_size, folded.convs[1].stride)

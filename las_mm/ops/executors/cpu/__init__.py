@@ -78,11 +78,11 @@ def execute_native(
         relu(M ⊙ branch(x) + identity(x)) in channels-last memory, and the coarse mask, None for a
         static block.
     """
-    packed = remember(pack_block, block, x.dtype)
+    packed = remember(pack_block, block, x.dtype, checked=True)
     x = x.contiguous(memory_format=torch.channels_last)
     identity, in_place = None, private and block.downsample is None
     if block.downsample is not None and len(block.downsample) > 2:  # pooling, then a convolution
-        identity = remember(fold_block, block, x.dtype).identity(x)
+        identity = remember(fold_block, block, x.dtype, checked=True).identity(x)
         identity = identity.contiguous(memory_format=torch.channels_last)
     out, mask = packed.run(x, identity, _decided(block, x), in_place)
     return out, mask if mask is None else mask.to(block.masker.conv.weight.dtype)

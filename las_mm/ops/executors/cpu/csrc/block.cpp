@@ -7,7 +7,7 @@
 namespace las {
 namespace {
 
-constexpr size_t kBandBytes = 4 << 20;
+constexpr size_t kBandBytes = 12 << 20;
 
 // A pass of its own costs the masker as much as this many output channels of the first convolution,
 // more than going along with it does: 5 % of 64 channels, measured on 56×56 pixels of 256 channels
