@@ -33,17 +33,30 @@ void Gemm<T>::job(int index) const {
   const int chunk = panels_outside_ ? index % chunks_ : index / panels;
   const int first = chunk * kChunk, last = std::min(count, first + kChunk);
   if (masker && panel == 0) give_opinions(first, last);
-  multiply(conv->panels()[panel], first, last);
+  multiply(conv->panels()[panel], first, last, ahead(panel, chunk));
+}
+
+// Where to fetch from while this chunk is multiplied by a panel: the chunks together fetch the next
+// panel, so that it need not come all at once when its turn comes.
+template <class T>
+const char* Gemm<T>::ahead(int panel, int chunk) const {
+  const auto& panels = conv->panels();
+  if (!panels_outside_ || panel + 1 == static_cast<int>(panels.size())) return nullptr;
+  const size_t fetched = static_cast<size_t>(chunk) * conv->shape().taps() *
+                         (conv->shape().depth() / kernels->depth_step) * 64;
+  const size_t size = (panels[panel + 1].weights - panels[panel].weights) * sizeof(T);
+  const char* next = reinterpret_cast<const char*>(conv->weights(panels[panel + 1]));
+  return fetched < size ? next + fetched : nullptr;
 }
 
 template <class T>
 void Gemm<T>::chunk(int index) const {
   const int first = index * kChunk, last = std::min(count, first + kChunk);
-  for (const Panel& panel : conv->panels()) multiply(panel, first, last);
+  for (const Panel& panel : conv->panels()) multiply(panel, first, last, nullptr);
 }
 
 template <class T>
-void Gemm<T>::multiply(const Panel& panel, int first, int last) const {
+void Gemm<T>::multiply(const Panel& panel, int first, int last, const char* ahead) const {
   const ConvShape& shape = conv->shape();
   const int full = kernels->height[panel.vectors], taps = shape.taps();
   int64_t deltas[kMaxKernel * kMaxKernel];
@@ -63,6 +76,7 @@ void Gemm<T>::multiply(const Panel& panel, int first, int last) const {
                      conv->bias(panel),
                      residual ? residuals : nullptr,
                      outs,
+                     ahead ? ahead : reinterpret_cast<const char*>(conv->weights(panel)),
                      panel.columns,
                      relu};
   const int row_bytes = std::min<int>(shape.depth() * sizeof(T), 1024);

@@ -51,7 +51,8 @@ struct Gemm {
   int chunks() const { return chunks_; }
 
  private:
-  void multiply(const Panel& panel, int first, int last) const;
+  void multiply(const Panel& panel, int first, int last, const char* ahead) const;
+  const char* ahead(int panel, int chunk) const;
   void point_at_taps(const T** rows, int height, int first, const int64_t* deltas) const;
   void give_opinions(int first, int last) const;
 

@@ -22,6 +22,7 @@ struct Tile {
   const float* bias;         // [vectors * lanes]
   const T* const* residual;  // [height] rows to add, or null
   T* const* out;             // [height]
+  const char* ahead;         // memory to fetch on the way, a cache line per step of the depth
   int columns;               // output channels to write, at most vectors * lanes
   bool relu;
 };

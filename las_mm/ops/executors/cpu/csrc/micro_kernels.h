@@ -46,11 +46,14 @@ void multiply(const Tile<typename Ops::T>& tile) {
     for (int m = 0; m < H; m++) sum[m][v] = bias;
   }
   const T* weights = tile.weights;
+  const char* ahead = tile.ahead;
   for (int tap = 0; tap < tile.taps; tap++) {
     const T* row[H];
     LAS_UNROLL
     for (int m = 0; m < H; m++) row[m] = tile.rows[tap * H + m] + tile.first_channel;
     for (long k = 0; k < tile.depth; k += Ops::step) {
+      __builtin_prefetch(ahead, 0, 2);
+      ahead += 64;
       typename Ops::Weights w[V];
       LAS_UNROLL
       for (int v = 0; v < V; v++) w[v] = Ops::load_weights(weights + v * Ops::lanes * Ops::step);
