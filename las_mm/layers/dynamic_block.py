@@ -28,7 +28,6 @@ class DynamicBlock:
     """
 
     masker: Masker
-    trace: BlockTrace | None = None
     name: str = ''
     executor: str = 'dense'
     with_cp: bool = False
@@ -87,7 +86,7 @@ class DynamicBlock:
         return self.branch(x)
 
     def forward(self, x: Tensor, private: bool = False) -> Tensor:
-        """Run the block; leaves a :class:`BlockTrace` in ``self.trace``.
+        """Run the block; :attr:`trace` then says what it did.
 
         Args:
             x: (N, C, H, W).
@@ -97,16 +96,28 @@ class DynamicBlock:
         Returns:
             (N, C', H', W').
         """
-        if self.is_dynamic:
+        if not self.is_dynamic:
+            return self._executor(x)(self, x, private)[0]
+        height, width = x.shape[-2:]
+        if self.masker.window >= max(height, width):
             self._check_granularity(x)
         out, mask = self._executor(x)(self, x, private)
-        if self.is_dynamic:
-            self.trace = self._make_trace(x, mask)
+        self.__dict__['_decision'] = mask, (height, width)
         return out
+
+    @property
+    def trace(self) -> BlockTrace | None:
+        """What the block did in its last forward; None before the first one."""
+        decision = self.__dict__.get('_decision')
+        if decision is None:
+            return None
+        if isinstance(decision, tuple):  # made when first asked for: inference may never ask
+            decision = self.__dict__['_decision'] = self._make_trace(*decision)
+        return decision
 
     def __getstate__(self) -> dict:
         """Copies and pickles leave the trace behind: it is of a forward, not of the block."""
-        return {key: value for key, value in self.__dict__.items() if key != 'trace'}
+        return {key: value for key, value in self.__dict__.items() if key != '_decision'}
 
     def _executor(self, x: Tensor) -> Executor:
         """Training is dense; nothing made of the parameters before it may survive it."""
@@ -124,8 +135,7 @@ class DynamicBlock:
                 'or a larger input'
             )
 
-    def _make_trace(self, x: Tensor, mask: Tensor) -> BlockTrace:
-        input_size = tuple(x.shape[-2:])
+    def _make_trace(self, mask: Tensor, input_size: tuple[int, int]) -> BlockTrace:
         conv1_size = conv_size(input_size, self.conv1.stride[0])
         return BlockTrace(
             name=self.name,
