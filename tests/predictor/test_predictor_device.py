@@ -9,50 +9,27 @@ from latency_predictor import Device, device_names, load_device, load_devices
 
 
 def test_shipped_devices_have_the_constants_of_table_4():
-    table_4 = {
-        'v100': (80, 64, 1500, 700),
-        'gtx1080': (20, 64, 1700, 320),
-        'tx2': (2, 128, 1300, 59.7),
-        'nano': (1, 128, 921, 25.6),
-    }
+    table_4 = {'v100': (80, 64, 1500, 700), 'gtx1080': (20, 64, 1700, 320),
+               'tx2': (2, 128, 1300, 59.7), 'nano': (1, 128, 921, 25.6)}
     for name, row in table_4.items():
         device = load_device(name)
-        assert (
-            device.processing_engines,
-            device.lanes['fp32'],
-            device.frequency,
-            device.offchip_bandwidth,
-        ) == row
+        assert (device.processing_engines, device.lanes['fp32'], device.frequency,
+                device.offchip_bandwidth) == row
 
 
 def test_every_shipped_number_states_its_source():
     for device in load_devices():
         entry = device.to_dict()
-        quantities = [
-            *entry['lanes'].values(),
-            *(q for key, q in entry.items() if key not in ('label', 'lanes')),
-        ]
-        assert all(
-            q['unit'] and len(q['source']) > 5 and q['source'] != 'not stated' for q in quantities
-        )
+        quantities = [*entry['lanes'].values(),
+                      *(q for key, q in entry.items() if key not in ('label', 'lanes'))]
+        assert all(q['unit'] and len(q['source']) > 5 and q['source'] != 'not stated'
+                   for q in quantities)
 
 
 def test_names_ignore_case_and_cover_the_promised_devices():
     assert load_device('V100') == load_device('v100')
-    promised = {
-        'v100',
-        'gtx1080',
-        'tx2',
-        'nano',
-        'rtx3090',
-        'rtx3060',
-        'a100',
-        'h100',
-        'h200',
-        'rtx4090',
-        'orin',
-        'epyc',
-    }
+    promised = {'v100', 'gtx1080', 'tx2', 'nano', 'rtx3090', 'rtx3060', 'a100', 'h100', 'h200',
+                'rtx4090', 'orin', 'epyc'}
     assert promised <= set(device_names())
 
 
@@ -116,19 +93,16 @@ def _overlap(entry):
     entry['overlap'] = {'value': 1.5, 'unit': 'ratio', 'source': 'a test'}
 
 
-@pytest.mark.parametrize(
-    ('spoil', 'message'),
-    [
-        (_without_unit, "frequency has no 'unit'"),
-        (_wrong_unit, "frequency has unit 'GHz': it must be given in MHz"),
-        (_bare_number, 'kernel_launch is 8: write {value'),
-        (_negative, 'offchip_bandwidth is -1: it must be a number >='),
-        (_missing, r'processing_engines \[count\] is missing'),
-        (_typo, "unknown key 'freqency', allowed"),
-        (_bad_precision, "unknown precision 'fp8'"),
-        (_overlap, 'overlap is 1.5: allowed is 0 to 1'),
-    ],
-)
+@pytest.mark.parametrize(('spoil', 'message'), [
+    (_without_unit, "frequency has no 'unit'"),
+    (_wrong_unit, "frequency has unit 'GHz': it must be given in MHz"),
+    (_bare_number, 'kernel_launch is 8: write {value'),
+    (_negative, 'offchip_bandwidth is -1: it must be a number >='),
+    (_missing, r'processing_engines \[count\] is missing'),
+    (_typo, "unknown key 'freqency', allowed"),
+    (_bad_precision, "unknown precision 'fp8'"),
+    (_overlap, 'overlap is 1.5: allowed is 0 to 1'),
+])
 def test_faulty_device_files_are_refused_in_one_line(tmp_path, spoil, message):
     entry = copy.deepcopy(load_device('tx2').to_dict())
     spoil(entry)

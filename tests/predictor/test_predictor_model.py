@@ -32,12 +32,8 @@ def block(stage=0, granularity=4, depth=101, input_size=224):
 def test_the_search_equals_nested_loops(stage, device):
     """Same latency as plain loops over the four tile dimensions."""
     spec, hardware = block(stage, 2), load_device(device)
-    operators = [
-        *static_operators(spec),
-        *dynamic_first_convolution(spec, 0.4, fused=False),
-        *dynamic_first_convolution(spec, 0.4),
-        *dynamic_rest(spec, 0.4),
-    ]
+    operators = [*static_operators(spec), *dynamic_first_convolution(spec, 0.4, fused=False),
+                 *dynamic_first_convolution(spec, 0.4), *dynamic_rest(spec, 0.4)]
     for operator in operators[:2] + operators[-4:]:
         found = float(schedule(operator, hardware).total)
         assert found == pytest.approx(nested_loop_latency(operator, hardware), rel=1e-12)
@@ -60,12 +56,12 @@ def test_a_network_is_the_sum_of_its_blocks():
     assert [b.name for b in found.blocks] == [b.name for b in network.blocks]
     singles = [model.block(b, r) for b, r in zip(network.blocks, rates, strict=True)]
     assert found.dynamic_ms * 1e3 == pytest.approx(
-        found.other_us + sum(s.dynamic_us for s in singles)
-    )
+        found.other_us + sum(s.dynamic_us for s in singles))
     assert found.ratio == found.dynamic_ms / found.static_ms
     for latency in found.blocks:
         assert sum(o.total_us for o in latency.operators) == pytest.approx(latency.dynamic_us)
-        assert sum(o.total_us for o in latency.static_operators) == pytest.approx(latency.static_us)
+        assert sum(o.total_us for o in latency.static_operators) == pytest.approx(
+            latency.static_us)
 
 
 def test_static_network_has_ratio_one():
@@ -73,12 +69,8 @@ def test_static_network_has_ratio_one():
 
 
 @settings(max_examples=25, deadline=None)
-@given(
-    device=st.sampled_from(['v100', 'tx2', 'a100']),
-    stage=st.integers(0, 3),
-    rate=st.floats(0.05, 1),
-    factor=st.floats(1.1, 4),
-)
+@given(device=st.sampled_from(['v100', 'tx2', 'a100']), stage=st.integers(0, 3),
+       rate=st.floats(0.05, 1), factor=st.floats(1.1, 4))
 def test_latency_falls_with_better_hardware(device, stage, rate, factor):
     hardware, spec = load_device(device), block(stage, 1 if stage == 3 else 2)
 
@@ -116,10 +108,8 @@ def test_fusing_never_costs(rate):
         spec = block(stage, granularity)
         chosen = model.block(spec, rate)
         for masker in (True, False):
-            assert (
-                chosen.dynamic_us
-                <= model.block(spec, rate, fusion=Fusion(masker_conv1=masker)).dynamic_us
-            )
+            assert chosen.dynamic_us <= model.block(
+                spec, rate, fusion=Fusion(masker_conv1=masker)).dynamic_us
         for fusion in (Fusion(gather_conv2=False), Fusion(scatter_add=False)):
             assert chosen.dynamic_us < model.block(spec, rate, fusion=fusion).dynamic_us
 
@@ -136,8 +126,7 @@ def test_a_smaller_dilated_rate_makes_separate_conv1_cheaper():
     assert model.block(block(), 0.5, 0.6, apart).dynamic_us < gathered
     # The halo's own share is what None means: r ((S + 2) / S)^2.
     assert model.block(block(), 0.4, 0.4 * 36 / 16, apart).dynamic_us == pytest.approx(
-        model.block(block(), 0.4, fusion=apart).dynamic_us, rel=0.01
-    )
+        model.block(block(), 0.4, fusion=apart).dynamic_us, rel=0.01)
 
 
 def test_granularity_changes_the_efficiency_of_memory_accesses():
@@ -154,20 +143,14 @@ def test_granularity_changes_the_efficiency_of_memory_accesses():
 
 
 def test_every_network_precision_and_batch_runs():
-    for spec in (
-        resnet(18, 224, '4-4-2-1'),
-        resnet(152, 224, '8-4-7-1'),
-        regnet('400mf', 224, '4-4-2-1'),
-        regnet('800mf', (256, 320), '4-4-7-1'),
-    ):
+    for spec in (resnet(18, 224, '4-4-2-1'), resnet(152, 224, '8-4-7-1'),
+                 regnet('400mf', 224, '4-4-2-1'), regnet('800mf', (256, 320), '4-4-7-1')):
         for precision in ('fp32', 'tf32', 'fp16', 'bf16'):
             one = LatencyModel('a100', precision).network(spec, 0.5)
             four = LatencyModel('a100', precision, batch_size=4).network(spec, 0.5)
             assert one.dynamic_ms < four.dynamic_ms < 4 * one.dynamic_ms * 1.05
-    assert (
-        LatencyModel('a100', 'fp16').network(spec, 0.5).static_ms
-        < LatencyModel('a100', 'fp32').network(spec, 0.5).static_ms
-    )
+    assert (LatencyModel('a100', 'fp16').network(spec, 0.5).static_ms
+            < LatencyModel('a100', 'fp32').network(spec, 0.5).static_ms)
 
 
 def test_squeeze_and_excitation_appears_in_both_breakdowns():
@@ -177,27 +160,18 @@ def test_squeeze_and_excitation_appears_in_both_breakdowns():
         assert {'se_pool', 'se_reduce', 'se_expand', 'se_scale'} <= {o.name for o in breakdown}
 
 
-@pytest.mark.parametrize(
-    ('call', 'message'),
-    [
-        (lambda m: m.block(block(), -0.1), r'activation_rate is -0.1: it must lie from 0 to 1'),
-        (lambda m: m.block(block(), 1.1), r'activation_rate is 1.1'),
-        (lambda m: m.block(block(), float('nan')), r'activation_rate is nan'),
-        (lambda m: m.block(block(), 'half'), r"activation_rate is \['half'\]"),
-        (lambda m: m.block(block()), r"block 'layer1.1': activation_rate is missing"),
-        (lambda m: m.block(block(), 0.5, 2), r'dilated_rate is 2: it must lie'),
-        (
-            lambda m: m.network(resnet(50, 224, '4-4-2-1'), [0.5, 0.5]),
-            r'has 2 values: give one, or',
-        ),
-        (lambda m: LatencyModel('v100', 'tf32'), r"'tf32' is not available on device 'v100'"),
-        (lambda m: LatencyModel('v100', batch_size=0), r'batch_size is 0'),
-        (
-            lambda m: LatencyModel('v100', tiles='all'),
-            r"tiles is 'all': choose one of paper, divis",
-        ),
-    ],
-)
+@pytest.mark.parametrize(('call', 'message'), [
+    (lambda m: m.block(block(), -0.1), r'activation_rate is -0.1: it must lie from 0 to 1'),
+    (lambda m: m.block(block(), 1.1), r'activation_rate is 1.1'),
+    (lambda m: m.block(block(), float('nan')), r'activation_rate is nan'),
+    (lambda m: m.block(block(), 'half'), r"activation_rate is \['half'\]"),
+    (lambda m: m.block(block()), r"block 'layer1.1': activation_rate is missing"),
+    (lambda m: m.block(block(), 0.5, 2), r'dilated_rate is 2: it must lie'),
+    (lambda m: m.network(resnet(50, 224, '4-4-2-1'), [0.5, 0.5]), r'has 2 values: give one, or'),
+    (lambda m: LatencyModel('v100', 'tf32'), r"'tf32' is not available on device 'v100'"),
+    (lambda m: LatencyModel('v100', batch_size=0), r'batch_size is 0'),
+    (lambda m: LatencyModel('v100', tiles='all'), r"tiles is 'all': choose one of paper, divis"),
+])
 def test_bad_input_is_refused(call, message):
     with pytest.raises(ValueError, match=message) as caught:
         call(LatencyModel('v100'))

@@ -15,30 +15,18 @@ from latency_predictor.spec import LayerSpec
 
 # Round numbers: 1 PE of 1 lane at 1 MHz, 1 MAC a microsecond; 1e6 fp32 elements a second off-chip
 # and 4e6 on-chip; one result in flight is enough; launches are free.
-TOY = Device(
-    'toy',
-    'toy',
-    1,
-    1.0,
-    MappingProxyType({'fp32': 1.0, 'fp16': 2.0}),
-    0.004,
-    0.016,
-    pipeline_depth=1,
-    kernel_launch=0.0,
-)
+TOY = Device('toy', 'toy', 1, 1.0, MappingProxyType({'fp32': 1.0, 'fp16': 2.0}), 0.004, 0.016,
+             pipeline_depth=1, kernel_launch=0.0)
 
 
-@pytest.mark.parametrize(
-    ('run', 'gap', 'expected'),
-    [
-        (16, 8, 1.0),  # two full transactions of 8
-        (9, 40, 9 / 16),  # n > 8: the second transaction carries one element
-        (4, 52, 4 / 8),  # n + gap > 8: one transaction for 4
-        (1, 55, 1 / 8),  # pixel granularity
-        (2, 2, 2 / 4),  # several short runs share a transaction
-        (5, 0, 1.0),  # no gap: one long run
-    ],
-)
+@pytest.mark.parametrize(('run', 'gap', 'expected'), [
+    (16, 8, 1.0),  # two full transactions of 8
+    (9, 40, 9 / 16),  # n > 8: the second transaction carries one element
+    (4, 52, 4 / 8),  # n + gap > 8: one transaction for 4
+    (1, 55, 1 / 8),  # pixel granularity
+    (2, 2, 2 / 4),  # several short runs share a transaction
+    (5, 0, 1.0),  # no gap: one long run
+])
 def test_transaction_efficiency(run, gap, expected):
     assert transaction_efficiency(run, gap, 8) == expected
 
@@ -120,17 +108,8 @@ def test_dynamic_computation_counts_waves_of_tiles():
     # 3 patches of 1 x 1 x 2 outputs, K = 5, 2 engines, one result at a time. A tile of one patch
     # takes 10 us and three tiles two waves: 20 us. Cutting patches in two gives 6 tiles of 5 us in
     # three waves: 15 us, the best.
-    device = Device(
-        'two',
-        'two',
-        2,
-        1.0,
-        MappingProxyType({'fp32': 1.0}),
-        1e6,
-        1e6,
-        pipeline_depth=1,
-        kernel_launch=3.0,
-    )
+    device = Device('two', 'two', 2, 1.0, MappingProxyType({'fp32': 1.0}), 1e6, 1e6,
+                    pipeline_depth=1, kernel_launch=3.0)
     found = schedule(ops.dynamic_convolution('c', 5, 1, (1, 2), 3.0), device)
     assert found.computation == pytest.approx(15e-6)
     assert tuple(found.tile) == (1, 1, 1, 1)
@@ -139,7 +118,6 @@ def test_dynamic_computation_counts_waves_of_tiles():
 
 def test_overlap_hides_the_shorter_part():
     import dataclasses
-
     operator = ops.convolution('conv', 2, 1, 1, 1, kernel=3)
     added = schedule(operator, TOY)
     hidden = schedule(operator, dataclasses.replace(TOY, overlap=1.0))

@@ -23,17 +23,8 @@ from latency_predictor.rates import active_patches, halo_edge
 
 
 def block(**changes):
-    fields = {
-        'name': 'b',
-        'stage': 0,
-        'kind': 'bottleneck',
-        'in_channels': 256,
-        'mid_channels': 64,
-        'out_channels': 256,
-        'height': 56,
-        'width': 56,
-        'granularity': 4,
-    }
+    fields = {'name': 'b', 'stage': 0, 'kind': 'bottleneck', 'in_channels': 256, 'mid_channels': 64,
+                  'out_channels': 256, 'height': 56, 'width': 56, 'granularity': 4}
     return BlockSpec(**{**fields, **changes})
 
 
@@ -51,11 +42,7 @@ def test_resnet_sizes_and_macs():
     network = resnet(101, 224, head=True)
     assert len(network.blocks) == 33
     assert [(b.height, b.out_channels) for b in network.blocks if b.name.endswith('.0')] == [
-        (56, 256),
-        (28, 512),
-        (14, 1024),
-        (7, 2048),
-    ]
+        (56, 256), (28, 512), (14, 1024), (7, 2048)]
     assert network_macs(network).static == pytest.approx(7.8e9, rel=0.01)  # paper: 7.8 G
     assert network_macs(resnet(18, 224, head=True)).static == pytest.approx(1.82e9, rel=0.01)
 
@@ -71,30 +58,25 @@ def test_odd_input_sizes_halve_upwards():
     assert sorted(set(heights)) == [25, 50, 100, 200] and sorted(set(widths)) == [42, 84, 167, 334]
 
 
-@pytest.mark.parametrize(
-    ('changes', 'message'),
-    [
-        ({'granularity': 0}, 'granularity is 0'),
-        ({'granularity': 57}, 'integer from 1 to 56'),
-        ({'granularity': 2.0}, 'granularity is 2.0'),
-        ({'kind': 'dense'}, "kind 'dense' is unknown, choose one of bottleneck, basic"),
-        ({'in_channels': -1}, 'in_channels is -1'),
-        ({'groups': 5}, 'groups is 5, it must divide mid_channels = 64'),
-        ({'kind': 'basic'}, 'mid_channels equal to out_channels'),
-        ({'se_channels': -1}, 'se_channels is -1'),
-        ({'stage': -1}, 'stage is -1'),
-    ],
-)
+@pytest.mark.parametrize(('changes', 'message'), [
+    ({'granularity': 0}, 'granularity is 0'),
+    ({'granularity': 57}, 'integer from 1 to 56'),
+    ({'granularity': 2.0}, 'granularity is 2.0'),
+    ({'kind': 'dense'}, "kind 'dense' is unknown, choose one of bottleneck, basic"),
+    ({'in_channels': -1}, 'in_channels is -1'),
+    ({'groups': 5}, 'groups is 5, it must divide mid_channels = 64'),
+    ({'kind': 'basic'}, 'mid_channels equal to out_channels'),
+    ({'se_channels': -1}, 'se_channels is -1'),
+    ({'stage': -1}, 'stage is -1'),
+])
 def test_bad_blocks_are_refused(changes, message):
     with pytest.raises(ValueError, match=message) as caught:
         block(**changes)
     assert "block 'b'" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ('granularity', 'message'),
-    [('4-4-7', 'give 4 integers'), ('a-b-c-d', 'give 4 integers'), ('4-4-7-9', 'from 1 to 7')],
-)
+@pytest.mark.parametrize(('granularity', 'message'), [
+    ('4-4-7', 'give 4 integers'), ('a-b-c-d', 'give 4 integers'), ('4-4-7-9', 'from 1 to 7')])
 def test_bad_granularity_is_refused(granularity, message):
     with pytest.raises(ValueError, match=message):
         resnet(50, 224, granularity)
@@ -128,7 +110,8 @@ def test_with_granularity_changes_only_the_granularity():
     assert network.with_granularity('8-4-7-1') == resnet(50, 224, '8-4-7-1')
 
 
-@pytest.mark.parametrize(('rate', 'patches'), [(0, 0), (1, 196), (0.5, 98), (0.501, 99), (0.1, 20)])
+@pytest.mark.parametrize(('rate', 'patches'), [(0, 0), (1, 196), (0.5, 98), (0.501, 99),
+                                               (0.1, 20)])
 def test_active_patches_rounds_up(rate, patches):
     assert active_patches(block(), rate) == patches
     assert active_patches(block(), rate, batch_size=3) == 3 * patches
@@ -151,9 +134,8 @@ def brute_force_dilated(mask, size, stride):
     for i, j in np.argwhere(fine):
         for di in (-1, 0, 1):
             for dj in (-1, 0, 1):
-                needed[(i * stride + di) % needed.shape[0], (j * stride + dj) % needed.shape[1]] = (
-                    True
-                )
+                needed[(i * stride + di) % needed.shape[0],
+                       (j * stride + dj) % needed.shape[1]] = True
     return needed.mean()
 
 
@@ -161,9 +143,8 @@ def brute_force_dilated(mask, size, stride):
 def test_expected_dilated_rate_is_the_mean_over_independent_masks(size, stride):
     generator = np.random.default_rng(0)
     rate, masks = 0.3, 60
-    found = np.mean(
-        [brute_force_dilated(generator.random((10, 10)) < rate, size, stride) for _ in range(masks)]
-    )
+    found = np.mean([brute_force_dilated(generator.random((10, 10)) < rate, size, stride)
+                     for _ in range(masks)])
     assert found == pytest.approx(float(expected_dilated_rate(rate, size, stride)), abs=0.02)
 
 
