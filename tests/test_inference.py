@@ -1,4 +1,4 @@
-"""optimize_for_inference: same outputs, same state dict, no tensor of others touched, reversible."""
+"""optimize_for_inference: same outputs, same state dict, nobody's tensor changed, reversible."""
 
 import copy
 import pickle

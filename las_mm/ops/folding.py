@@ -4,7 +4,7 @@ Sec. 3.4: "general optimization methods like fusing activation functions and bat
 layers into convolution layers". Every sparse executor starts from here.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakKeyDictionary

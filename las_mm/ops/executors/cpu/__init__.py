@@ -93,4 +93,4 @@ def _decided(block: 'DynamicBlock', x: Tensor) -> Tensor | None:
     if not block.is_dynamic or block.masker.decided is None:
         return None
     decided = block.masker.decided.to('cpu', torch.float32)
-    return decided.expand(len(x), -1, -1, -1).contiguous()
+    return decided if len(decided) == len(x) else decided.expand(len(x), -1, -1, -1).contiguous()

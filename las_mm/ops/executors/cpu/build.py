@@ -15,7 +15,7 @@ import torch
 
 FOLDER = Path(__file__).parent / 'csrc'
 NAME = '_native'
-FLAGS = '-O3 -fopenmp -ffp-contract=fast -falign-functions=64 -falign-loops=64 -fvisibility=hidden -g0'.split()
+FLAGS = ['-O3', '-fopenmp', '-ffp-contract=fast', '-fvisibility=hidden', '-g0']
 SANITIZER_FLAGS = [
     '-O1',
     '-g',
@@ -70,7 +70,7 @@ def load_native() -> tuple[ModuleType | None, str | None]:
     call this at once: one builds, the others wait.
     """
     try:
-        return _installed() or _cached_or_built(), None
+        return _installed() or _import(build_library()), None
     except (RuntimeError, OSError, ImportError, SubprocessError) as error:
         logger.debug('executor: building the C++ extension failed', exc_info=True)
         lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -90,8 +90,13 @@ def _installed() -> ModuleType | None:
     return None
 
 
-def _cached_or_built() -> ModuleType:
-    import fcntl
+def build_library() -> Path:
+    """Build the extension into the cache, unless it is there; returns its path.
+
+    Raises:
+        RuntimeError, OSError, ImportError: If it cannot be built.
+    """
+    import fcntl  # not on every system; where it is missing there is no extension
 
     key = build_key()
     library = cache_folder() / key / f'{NAME}.so'
@@ -101,7 +106,7 @@ def _cached_or_built() -> ModuleType:
             fcntl.flock(lock, fcntl.LOCK_EX)  # released by the system even if this process dies
             if not library.exists():
                 _build(library)
-    return _import(library)
+    return library
 
 
 def _build(library: Path) -> None:

@@ -91,11 +91,11 @@ void Gemm<T>::multiply(const Panel& panel, int first, int last, const char* ahea
       residuals[m] = !residual ? nullptr : cut ? zeros : residual + (row - out.base);
       if (residual) fetch(residuals[m], panel.columns * sizeof(T));
     }
-    if (taps == 1 && !source.listed) {
-      for (int m = height; m < 2 * height && i + m < last; m++) {
-        const Site& site = sites[i + m];
-        fetch(source.base + source.offset(site.image, int64_t{site.y} * shape.stride, int64_t{site.x} * shape.stride), row_bytes);
-      }
+    // The next tile's rows, in another job or not: its thread is likely to be this one.
+    for (int m = height; taps == 1 && !source.listed && m < 2 * height && i + m < count; m++) {
+      const Site& site = sites[i + m];
+      const int64_t y = int64_t{site.y} * shape.stride, x = int64_t{site.x} * shape.stride;
+      fetch(source.base + source.offset(site.image, y, x), row_bytes);
     }
     (half ? kernels->multiply_half : kernels->multiply)[panel.vectors](tile);
     i += height;
