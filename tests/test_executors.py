@@ -41,6 +41,16 @@ def test_equals_dense(executor, data):
 
 
 @pytest.mark.parametrize('executor', SPARSE)
+@pytest.mark.parametrize('size', [(12, 10), (11, 13)])
+def test_pooled_shortcut(executor, size):
+    """OpenMMLab's avg_down."""
+    block = randomize(DynamicBottleneck(8, 4, 16, granularity=2, stride=2))
+    pool = nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False)
+    block.downsample = nn.Sequential(pool, nn.Conv2d(8, 16, 1, bias=False), block.downsample[1])
+    assert_same(block, torch.randn(2, 8, *size), executor)
+
+
+@pytest.mark.parametrize('executor', SPARSE)
 def test_bfloat16_within_bound(executor):
     block = randomize(DynamicBottleneck(16, 8, 16, granularity=2)).bfloat16()
     x = torch.randn(2, 16, 13, 11, dtype=torch.bfloat16)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from las_mm.ops.folding import FoldedConv, fold_block, remember, why_not_foldable
+from las_mm.ops.folding import FoldedBlock, FoldedConv, fold_block, remember, why_not_foldable
 
 from .build import load_native
 
@@ -59,6 +59,12 @@ def pack_block(block: 'DynamicBlock', dtype: torch.dtype, isa: str = ''):
     return kind([_plain(conv) for conv in folded.convs], shortcut, masker, granularity, isa)
 
 
+def _fold_pooled_shortcut(block: 'DynamicBlock', dtype: torch.dtype) -> FoldedBlock | None:
+    """The folded block if its shortcut pools first, which is left to PyTorch; else None."""
+    folded = fold_block(block, dtype)
+    return FoldedBlock((), folded.shortcut, folded.pool) if folded.pool else None
+
+
 def _plain(conv: FoldedConv) -> tuple:
     return conv.weight, conv.bias, conv.stride, conv.dilation, conv.groups
 
@@ -81,9 +87,10 @@ def execute_native(
     packed = remember(pack_block, block, x.dtype, checked=True)
     x = x.contiguous(memory_format=torch.channels_last)
     identity, in_place = None, private and block.downsample is None
-    if block.downsample is not None and len(block.downsample) > 2:  # pooling, then a convolution
-        identity = remember(fold_block, block, x.dtype, checked=True).identity(x)
-        identity = identity.contiguous(memory_format=torch.channels_last)
+    if block.downsample is not None:
+        folded = remember(_fold_pooled_shortcut, block, x.dtype, checked=True)
+        if folded is not None:
+            identity = folded.identity(x).contiguous(memory_format=torch.channels_last)
     out, mask = packed.run(x, identity, _decided(block, x), in_place)
     return out, mask if mask is None else mask.to(block.masker.conv.weight.dtype)
 
