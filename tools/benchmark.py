@@ -103,7 +103,7 @@ def parse_args() -> argparse.Namespace:
 
 def measure_memory(args: argparse.Namespace) -> None:
     """Peak resident memory after three forwards, by variant."""
-    for name in ('idle', *STATIC[:3], 'own static', 'dynamic 0.5'):
+    for name in ('idle', *STATIC[:3], 'own static', 'dynamic'):
         command = [sys.executable, *sys.argv, '--one', name]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         print(f'{name:14} {done.stdout.strip():>8} MiB')
@@ -113,7 +113,6 @@ def measure_one_memory(args: argparse.Namespace) -> None:
     import resource
 
     import torch
-    from benchmarking.cases import set_masks
     from benchmarking.static import static_variants
 
     from las_mm.inference import make_static, optimize_for_inference
@@ -122,11 +121,7 @@ def measure_one_memory(args: argparse.Namespace) -> None:
     net = TorchLASResNet(args.depths[0], args.granularity).eval()
     x = torch.randn(1, 3, *args.sizes[0])
     with torch.inference_mode():
-        if args.one.startswith('dynamic'):
-            small = torch.randn(1, 3, *args.sizes[0])
-            net.executor = 'auto'
-            net(small)
-            set_masks(net, float(args.one.split()[1]), smooth=True)
+        if args.one == 'dynamic':
             optimize_for_inference(net)
             run = lambda: net(x)  # noqa: E731
         elif args.one == 'own static':

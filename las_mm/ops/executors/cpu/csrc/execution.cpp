@@ -168,7 +168,7 @@ int Execution<T>::prepare_first(const Bands& bands, size_t index) {
     first_.masker = block_.masker->rounded.data();
     first_.opinions = opinions_;
   }
-  return first_.prepare();
+  return first_.prepare(call_.threads);
 }
 
 // The identity of all pixels; the convolutions of the active ones.
@@ -214,9 +214,9 @@ void Execution<T>::prepare_rest(const Bands& bands, size_t index) {
     middle_.source = last_.source;
     middle_.out = {values_, channels, 0, 0, 0, true};
     last_.source = {values_, channels, 0, 0, 0, true};
-    middle_jobs_ = middle_.prepare();
+    middle_jobs_ = middle_.prepare(call_.threads);
   }
-  const int jobs = last_.prepare();
+  const int jobs = last_.prepare(call_.threads);
   last_jobs_ = together_ ? last_.chunks() : jobs;
   identity_jobs_ = (plan_.inactive.count + kIdentityChunk - 1) / kIdentityChunk;
   if (call_.identity == Identity::convolved) prepare_shortcut();
@@ -231,7 +231,7 @@ void Execution<T>::prepare_shortcut() {
     shortcut_[i].source = x_;
     shortcut_[i].out = out_;
     shortcut_[i].relu = i == 1;
-    shortcut_jobs_[i] = shortcut_[i].prepare();
+    shortcut_jobs_[i] = shortcut_[i].prepare(call_.threads);
   }
   identity_jobs_ = 0;
 }

@@ -19,25 +19,40 @@ void fetch(const void* start, int bytes) {
 }  // namespace
 
 template <class T>
-int Gemm<T>::prepare() {
-  const int panels = static_cast<int>(conv->panels().size());
-  panels_outside_ = conv->bytes() > kCachedWeights;
+int Gemm<T>::prepare(int threads) {
   chunks_ = (count + kChunk - 1) / kChunk;
-  return chunks_ * panels;
+  panels_outside_ = conv->bytes() > kCachedWeights;
+  // Whichever is larger, features or weights, is split among the threads; the other one all read.
+  const size_t features = static_cast<size_t>(count) * source.channels * sizeof(T);
+  parts_ = features > conv->bytes() ? std::min(threads, std::max(1, chunks_)) : 1;
+  return chunks_ * static_cast<int>(conv->panels().size());
 }
 
 template <class T>
 void Gemm<T>::job(int index) const {
   const int panels = static_cast<int>(conv->panels().size());
-  const int panel = panels_outside_ ? index / chunks_ : index % panels;
-  const int chunk = panels_outside_ ? index % chunks_ : index / panels;
+  int panel = index % panels, chunk = index / panels, in_part = chunk;
+  if (panels_outside_) {
+    int part = parts_ - 1;
+    while (index < part_start(part) * panels) part--;
+    const int chunks = part_start(part + 1) - part_start(part);
+    panel = (index - part_start(part) * panels) / chunks;
+    in_part = (index - part_start(part) * panels) % chunks;
+    chunk = part_start(part) + in_part;
+  }
   const int first = chunk * kChunk, last = std::min(count, first + kChunk);
   if (masker && panel == 0) give_opinions(first, last);
-  multiply(conv->panels()[panel], first, last, ahead(panel, chunk));
+  multiply(conv->panels()[panel], first, last, ahead(panel, in_part));
 }
 
-// Where to fetch from while this chunk is multiplied by a panel: the chunks together fetch the next
-// panel, so that it need not come all at once when its turn comes.
+// First chunk of a part.
+template <class T>
+int Gemm<T>::part_start(int part) const {
+  return static_cast<int>(static_cast<int64_t>(chunks_) * part / parts_);
+}
+
+// Where to fetch from while a part's chunk is multiplied by a panel: its chunks together fetch the
+// next panel, so that it need not come all at once when its turn comes.
 template <class T>
 const char* Gemm<T>::ahead(int panel, int chunk) const {
   const auto& panels = conv->panels();

@@ -44,7 +44,7 @@ struct Gemm {
   const Site* sites = nullptr;
   int count = 0;
 
-  int prepare();  // returns the number of independent jobs
+  int prepare(int threads);  // returns the number of independent jobs
   void job(int index) const;
   // Some of the pixels, all output channels; there are chunks() of them.
   void chunk(int index) const;
@@ -56,8 +56,11 @@ struct Gemm {
   void point_at_taps(const T** rows, int height, int first, const int64_t* deltas) const;
   void give_opinions(int first, int last) const;
 
+  int part_start(int part) const;
+
   int chunks_ = 0;
-  bool panels_outside_ = false;
+  int parts_ = 1;                // of the pixels, each for one thread
+  bool panels_outside_ = false;  // a part goes through its chunks panel by panel
 };
 
 }  // namespace las
