@@ -84,7 +84,17 @@ def tested(run, trained, demo_coco):
     root, _ = trained
     output = run(
         *('tools/test.py', LAS, root / 'las' / 'epoch_1.pth', '--work-dir', root / 'test'),
-        *('--devices', 'tx2,v100', '--out', root / 'predictions.pkl', '--show-dir', 'painted'),
+        *(
+            '--executor',
+            'auto',
+            '--measure',
+            '--devices',
+            'tx2,v100',
+            '--out',
+            root / 'predictions.pkl',
+            '--show-dir',
+            'painted',
+        ),
         *smaller(demo_coco, 'default_hooks.visualization.interval=1'),
     )
     return root, output
@@ -95,6 +105,8 @@ def test_report_is_printed_and_written(tested):
     report = json.loads((root / 'test' / 'latency_report.json').read_text())
     assert [row['device'] for row in report['devices']] == ['tx2', 'v100']
     assert report['images'] == 4
+    measured = report['measured']
+    assert measured['ratio'] == pytest.approx(measured['dynamic_ms'] / measured['static_ms'])
     assert f'ratio {report["flops"]["ratio"]:.3f}' in output
     scalars = next((root / 'test').glob('*/vis_data/*.json')).read_text()
     assert 'latency/tx2_ratio' in scalars
