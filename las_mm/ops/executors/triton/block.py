@@ -15,7 +15,7 @@ from .deciding import fusable, run_index, run_masker, run_masker_conv1
 from .margins import Margins
 from .options import Options
 from .packing import PackedBlock
-from .sizes import Lists, Sizes
+from .sizes import Lists, Sizes, zero_counts
 
 
 def run_block(
@@ -24,6 +24,7 @@ def run_block(
     options: Options,
     in_place: bool = False,
     margins: Margins | None = None,
+    counts: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Run a block; nothing of what it decides comes back to the host.
 
@@ -33,6 +34,7 @@ def run_block(
         options: Switches.
         in_place: Whether the result may overwrite ``x``. Only has an effect on a block without a
             shortcut convolution, and demands that ``x`` is nowhere negative.
+        counts: (2,) zeros on the device, to be used up; None to make them.
         margins: Incremental margins of the stage, None where this block decides on its own.
 
     Returns:
@@ -40,7 +42,8 @@ def run_block(
     """
     x = x.contiguous(memory_format=torch.channels_last)
     sizes = Sizes.of(packed, x)
-    hidden, lists = _decide_and_conv1(packed, sizes, x, options, margins)
+    counts = zero_counts(x.device)[0] if counts is None else counts
+    hidden, lists = _decide_and_conv1(packed, sizes, x, counts, options, margins)
     if in_place and packed.shortcut is None and packed.pool is None:
         out = as_rows(x)
     else:
@@ -54,18 +57,23 @@ def run_block(
 
 
 def _decide_and_conv1(
-    packed: PackedBlock, sizes: Sizes, x: Tensor, options: Options, margins: Margins | None
+    packed: PackedBlock,
+    sizes: Sizes,
+    x: Tensor,
+    counts: Tensor,
+    options: Options,
+    margins: Margins | None,
 ) -> tuple[Tensor, Lists]:
     """The hidden map, at least where it will be read, and what is active."""
     rows = as_rows(x)
     known = None if margins is None else margins.own()
     if known is None and options.masker_conv1 is not False and fusable(packed):
-        return run_masker_conv1(packed, sizes, rows, options)
+        return run_masker_conv1(packed, sizes, rows, counts, options)
     following = None if known is None else margins.margins_and_biases()
     if known is None:
         weight, bias = packed.masker_weight, packed.masker_bias
         known = run_masker(weight, bias, packed.window, sizes, rows, options)[0]
-    lists = run_index(packed, sizes, known, following, options)
+    lists = run_index(packed, sizes, known, counts, following, options)
     first = packed.convs[0]
     hidden = run_gather_conv(
         first, (sizes.input, sizes.hidden), rows, lists.needed, lists.counts[1:], False, options

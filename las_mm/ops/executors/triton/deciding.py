@@ -28,11 +28,14 @@ def fusable(packed: PackedBlock) -> bool:
 
 
 def run_masker_conv1(
-    packed: PackedBlock, sizes: Sizes, x: Tensor, options: Options
+    packed: PackedBlock, sizes: Sizes, x: Tensor, counts: Tensor, options: Options
 ) -> tuple[Tensor, Lists]:
-    """Hidden map, mask and active list of rows ``x`` (N·H·W, C), in one kernel."""
+    """Hidden map, mask and active list of rows ``x`` (N·H·W, C), in one kernel.
+
+    ``counts`` are (2,) zeros, to become the lengths of the lists.
+    """
     conv, area = packed.convs[0], power_of_two(packed.window**2)
-    lists = Lists.empty(packed, sizes, x.device, dense=True)
+    lists = Lists.empty(packed, sizes, counts, dense=True)
     hidden = x.new_empty(sizes.hidden_pixels, conv.out_channels)
 
     def run(tile: Tile, counts: Tensor) -> None:
@@ -81,6 +84,7 @@ def run_index(
     packed: PackedBlock,
     sizes: Sizes,
     margins: Tensor,
+    counts: Tensor,
     following: tuple[Tensor, Tensor] | None,
     options: Options,
 ) -> Lists:
@@ -90,12 +94,13 @@ def run_index(
         packed: The block.
         sizes: Its geometry.
         margins: Its margins.
+        counts: (2,) zeros, to become the lengths of the lists.
         following: Margins (blocks, patches) and biases (blocks,) of the following blocks, to be
             set to their bias where this block computes; None if they are not kept up to date.
         options: Switches.
     """
     second = packed.convs[1]
-    lists = Lists.empty(packed, sizes, margins.device, dense=False)
+    lists = Lists.empty(packed, sizes, counts, dense=False)
     window = packed.granularity * second.stride
     area = power_of_two(window**2)
     others, biases = following or (margins[:0], margins[:0])

@@ -22,8 +22,9 @@ class Options:
         scatter_add: Whether the last convolution adds its patches to the identity in place instead
             of storing them for a scatter and an addition.
         incremental_masker: Whether the last convolution keeps the margins of the following blocks
-            of its stage up to date, so that those do not read their input densely. Needs a plan,
-            see :func:`plan_backbone`, and has an effect only where ``masker_conv1`` is not fused.
+            of its stage up to date, so that those do not read their input densely and their first
+            convolution runs at the dilated rate. None: where it pays. It needs a plan, without
+            one it has no effect.
         pdl: Programmatic dependent launch: a kernel's programs start while the previous kernel
             ends (compute capability 9.0 and above; ignored below).
         float32: How float32 is multiplied: ``tf32x3`` on tensor cores, three products for the
@@ -36,7 +37,7 @@ class Options:
     masker_conv1: bool | None = None
     gather_conv2: bool = True
     scatter_add: bool = True
-    incremental_masker: bool = False
+    incremental_masker: bool | None = None
     pdl: bool = False
     float32: str = 'tf32x3'
     tune: bool = True
@@ -45,6 +46,11 @@ class Options:
         if self.float32 not in PRECISIONS:
             raise ValueError(
                 f'float32: got {self.float32!r}; choose one of {", ".join(PRECISIONS)}'
+            )
+        if self.incremental_masker and (self.masker_conv1 or not self.scatter_add):
+            raise ValueError(
+                'incremental_masker: got True, which excludes masker_conv1=True and needs '
+                'scatter_add=True; leave masker_conv1 and scatter_add at their defaults'
             )
 
 

@@ -1,4 +1,4 @@
-"""A plan: for each block of a backbone, how it decides and whether it may work in place."""
+"""A plan: for each stage of a backbone, how its blocks decide and whether they work in place."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,13 +15,14 @@ from .block import run_block
 from .margins import Margins
 from .options import Options, current_options
 from .packing import pack_block
+from .sizes import zero_counts
 
 if TYPE_CHECKING:
     from las_mm.layers import DynamicBlock
 
-# How a block gets its mask and its first convolution.
+# How a block gets its mask and its first convolution: in one kernel, the latter dense; masker, then
+# the dilated set; or the dilated set of margins that the blocks before have kept up to date.
 FUSED, SEPARATE, INCREMENTAL = 'fused', 'separate', 'incremental'
-MODES = (FUSED, SEPARATE, INCREMENTAL)
 
 
 @dataclass
@@ -30,7 +31,8 @@ class Stage:
 
     Attributes:
         blocks: Dynamic blocks of one stage, in order.
-        mode: One of ``MODES``. The stage's first block always reads its input.
+        mode: FUSED, SEPARATE or INCREMENTAL. A block that cannot be fused is run separately, and
+            in an incremental stage so is the first block, if it cannot be fused.
         margins: State of the incremental masker within a forward.
     """
 
@@ -38,17 +40,15 @@ class Stage:
     mode: str = FUSED
     margins: Margins | None = None
 
-    def start_margins(self, dtype: torch.dtype) -> None:
-        """Begin a forward of the incremental masker."""
+    def start(self, dtype: torch.dtype) -> None:
+        """Begin a forward."""
+        if self.mode != INCREMENTAL:
+            self.margins = None
+            return
         packed = [remember(pack_block, block, dtype) for block in self.blocks[1:]]
         if self.margins is None or not self.margins.belong_to(packed):
             self.margins = Margins(packed)
         self.margins.start()
-
-    @property
-    def modes(self) -> tuple[str, ...]:
-        """Those that the stage can run in."""
-        return MODES if len(self.blocks) > 1 else MODES[:2]
 
 
 @dataclass
@@ -65,18 +65,30 @@ class Plan:
     stages: tuple[Stage, ...]
     options: Options = field(default_factory=current_options)
 
+    def __post_init__(self) -> None:
+        blocks = [(stage, block) for stage in self.stages for block in stage.blocks]
+        self._places = {id(block): (i, stage) for i, (stage, block) in enumerate(blocks)}
+        self._counts: Tensor | None = None
+
     def run(self, block: 'DynamicBlock', x: Tensor) -> tuple[Tensor, Tensor] | None:
         """Run a block of the backbone as planned; None if it is not one of the planned blocks."""
-        stage = next((s for s in self.stages if any(b is block for b in s.blocks)), None)
-        if stage is None:
+        if id(block) not in self._places:
             return None
+        number, stage = self._places[id(block)]
+        if number == 0:  # One clearing of all lists for the whole forward.
+            self._counts = zero_counts(x.device, len(self._places))
         first = block is stage.blocks[0]
-        if stage.mode == INCREMENTAL and first:
-            stage.start_margins(x.dtype)
-        margins = stage.margins if stage.mode == INCREMENTAL else None
-        options = replace(self.options, masker_conv1=stage.mode == FUSED)
-        packed = remember(pack_block, block, x.dtype)
-        return run_block(packed, x, options, in_place=not first, margins=margins)
+        if first:
+            stage.start(x.dtype)
+        fused = None if stage.mode == INCREMENTAL else stage.mode == FUSED
+        return run_block(
+            remember(pack_block, block, x.dtype),
+            x,
+            replace(self.options, masker_conv1=fused),
+            in_place=not first,  # x is the output of the block before, and of no use but to this
+            margins=stage.margins,
+            counts=self._counts[number],
+        )
 
 
 _current: ContextVar[Plan | None] = ContextVar('las_mm_triton_plan', default=None)
@@ -89,7 +101,7 @@ def current_plan() -> Plan | None:
 
 @contextmanager
 def use_plan(plan: Plan) -> Iterator[None]:
-    """Run the backbone by ``plan`` in a ``with`` block: blocks overwrite their inputs."""
+    """Run a backbone's blocks by a plan in a ``with`` block: they overwrite their inputs."""
     token = _current.set(plan)
     try:
         yield

@@ -70,12 +70,24 @@ class Lists:
     counts: Tensor
 
     @classmethod
-    def empty(cls, packed: PackedBlock, sizes: Sizes, device: torch.device, dense: bool) -> 'Lists':
-        """Lists to be filled; ``dense`` if the first convolution computes every pixel."""
-        new = partial(torch.empty, device=device, dtype=torch.int32)
+    def empty(cls, packed: PackedBlock, sizes: Sizes, counts: Tensor, dense: bool) -> 'Lists':
+        """Lists to be filled.
+
+        Args:
+            packed: The block.
+            sizes: Its geometry.
+            counts: (2,) zeros.
+            dense: Whether the first convolution computes every pixel.
+        """
+        new = partial(torch.empty, device=counts.device, dtype=torch.int32)
         return cls(
             mask=new(sizes.batch, 1, *sizes.grid, dtype=packed.mask_dtype),
             active=new(sizes.output_pixels),
             needed=None if dense else new(sizes.hidden_pixels),
-            counts=torch.zeros(2, device=device, dtype=torch.int32),
+            counts=counts,
         )
+
+
+def zero_counts(device: torch.device, blocks: int = 1) -> Tensor:
+    """(blocks, 2) empty lists."""
+    return torch.zeros(blocks, 2, device=device, dtype=torch.int32)
