@@ -34,7 +34,7 @@ class Build:
 
 @contextmanager
 def compile_only() -> Iterator[list[Build]]:
-    """Within the ``with`` block kernels are compiled and collected instead of launched."""
+    """Within the ``with`` block kernels are compiled, in all tiles, and collected, not launched."""
     builds: list[Build] = []
     token = _builds.set(builds)
     try:

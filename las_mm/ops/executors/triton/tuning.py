@@ -65,7 +65,7 @@ def choose_tile(
 
 
 def _compile(tiles: Sequence[Tile], run: Callable[[Tile], None]) -> Tile:
-    for tile in tiles:
+    for tile in tiles if current_options().tune else tiles[:1]:
         run(tile)
     return tiles[0]
 
