@@ -44,6 +44,11 @@ class Choice:
 EXECUTORS: dict[str, Choice] = {
     'dense': Choice(execute_dense, lambda block, x: None, fallback='dense'),
     'torch': Choice(execute_rows, why_not_rows, fallback='dense'),
+    'cpu': Choice(execute_native, why_not_native, fallback='torch'),
+    'triton': Choice(execute_triton, why_not_triton, fallback='torch'),
+}
+
+# The fastest executor of each type of device; ``dense`` on any other.
 AUTO = {'cpu': 'cpu', 'cuda': 'triton'}
 
 

@@ -25,6 +25,7 @@ def run_block(
     in_place: bool = False,
     margins: Margins | None = None,
     counts: Tensor | None = None,
+    decided: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Run a block; nothing of what it decides comes back to the host.
 
@@ -35,6 +36,7 @@ def run_block(
         in_place: Whether the result may overwrite ``x``. Only has an effect on a block without a
             shortcut convolution, and demands that ``x`` is nowhere negative.
         counts: (2,) zeros on the device, to be used up; None to make them.
+        decided: Mask (N, 1, h, w) to take instead of the own decision, or None.
         margins: Incremental margins of the stage, None where this block decides on its own.
 
     Returns:
@@ -43,7 +45,9 @@ def run_block(
     x = x.contiguous(memory_format=torch.channels_last)
     sizes = Sizes.of(packed, x)
     counts = zero_counts(x.device)[0] if counts is None else counts
-    hidden, lists = _decide_and_conv1(packed, sizes, x, counts, options, margins)
+    if decided is not None:
+        decided = decided.to(x.device).expand(sizes.batch, 1, *sizes.grid).contiguous()
+    hidden, lists = _decide_and_conv1(packed, sizes, x, counts, decided, options, margins)
     if in_place and packed.shortcut is None and packed.pool is None:
         out = as_rows(x)
     else:
@@ -61,6 +65,7 @@ def _decide_and_conv1(
     sizes: Sizes,
     x: Tensor,
     counts: Tensor,
+    decided: Tensor | None,
     options: Options,
     margins: Margins | None,
 ) -> tuple[Tensor, Lists]:
@@ -68,12 +73,12 @@ def _decide_and_conv1(
     rows = as_rows(x)
     known = None if margins is None else margins.own()
     if known is None and options.masker_conv1 is not False and fusable(packed):
-        return run_masker_conv1(packed, sizes, rows, counts, options)
+        return run_masker_conv1(packed, sizes, rows, counts, decided, options)
     following = None if known is None else margins.margins_and_biases()
     if known is None:
         weight, bias = packed.masker_weight, packed.masker_bias
         known = run_masker(weight, bias, packed.window, sizes, rows, options)[0]
-    lists = run_index(packed, sizes, known, counts, following, options)
+    lists = run_index(packed, sizes, known, counts, decided, following, options)
     first = packed.convs[0]
     hidden = run_gather_conv(
         first, (sizes.input, sizes.hidden), rows, lists.needed, lists.counts[1:], False, options

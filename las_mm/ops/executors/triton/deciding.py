@@ -28,11 +28,17 @@ def fusable(packed: PackedBlock) -> bool:
 
 
 def run_masker_conv1(
-    packed: PackedBlock, sizes: Sizes, x: Tensor, counts: Tensor, options: Options
+    packed: PackedBlock,
+    sizes: Sizes,
+    x: Tensor,
+    counts: Tensor,
+    decided: Tensor | None,
+    options: Options,
 ) -> tuple[Tensor, Lists]:
     """Hidden map, mask and active list of rows ``x`` (N·H·W, C), in one kernel.
 
-    ``counts`` are (2,) zeros, to become the lengths of the lists.
+    ``counts`` are (2,) zeros, to become the lengths of the lists; ``decided`` is a mask to take
+    instead of the own decision, or None.
     """
     conv, area = packed.convs[0], power_of_two(packed.window**2)
     lists = Lists.empty(packed, sizes, counts, dense=True)
@@ -43,12 +49,12 @@ def run_masker_conv1(
             masker_conv1,
             (cdiv(sizes.patches, tile.rows // area) * cdiv(conv.out_channels, tile.columns),),
             x, conv.weight, conv.bias, packed.masker_weight, packed.masker_bias, hidden,
-            lists.mask, lists.active, counts,
+            lists.mask, _or(decided, lists.mask), lists.active, counts,
             *sizes.input, *sizes.output, *sizes.grid, sizes.patches,
             CHANNELS=conv.in_channels, OUT=conv.out_channels, DEPTH=conv.depth,
             WINDOW=packed.window, WINDOW_AREA=area,
             S=packed.granularity, AREA=power_of_two(packed.granularity**2),
-            **common(options, x), **compiled(tile),
+            DECIDED=decided is not None, **common(options, x), **compiled(tile),
         )  # fmt: skip
 
     def run_again(tile: Tile, counts: Tensor) -> None:
@@ -85,6 +91,7 @@ def run_index(
     sizes: Sizes,
     margins: Tensor,
     counts: Tensor,
+    decided: Tensor | None,
     following: tuple[Tensor, Tensor] | None,
     options: Options,
 ) -> Lists:
@@ -95,6 +102,7 @@ def run_index(
         sizes: Its geometry.
         margins: Its margins.
         counts: (2,) zeros, to become the lengths of the lists.
+        decided: Mask to take instead of that of the margins, or None.
         following: Margins (blocks, patches) and biases (blocks,) of the following blocks, to be
             set to their bias where this block computes; None if they are not kept up to date.
         options: Switches.
@@ -108,11 +116,17 @@ def run_index(
     launch(
         index,
         (cdiv(sizes.patches, per_program),),
-        margins, lists.mask, lists.active, lists.needed, lists.counts, others, biases,
+        margins, lists.mask, _or(decided, lists.mask), lists.active, lists.needed, lists.counts,
+        others, biases,
         *sizes.hidden, *sizes.output, *sizes.grid, sizes.patches, len(biases),
         KERNEL=second.kernel_size, STRIDE=second.stride, DILATION=second.dilation,
         S=packed.granularity, AREA=power_of_two(packed.granularity**2),
-        WINDOW=window, WINDOW_AREA=area,
+        WINDOW=window, WINDOW_AREA=area, DECIDED=decided is not None,
         PDL=use_pdl(options, margins), BP=per_program, num_warps=4,
     )  # fmt: skip
     return lists
+
+
+def _or(tensor: Tensor | None, other: Tensor) -> Tensor:
+    """What to pass for an argument that a kernel will not read."""
+    return other if tensor is None else tensor

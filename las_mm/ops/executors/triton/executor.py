@@ -2,11 +2,11 @@
 
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import torch
 from torch import Tensor
 
+from las_mm.ops.executors.numbering import numbered_block
 from las_mm.ops.folding import remember, why_not_foldable
 from las_mm.ops.geometry import conv_size, grid_size
 
@@ -20,98 +20,93 @@ LARGEST_INDEX_WINDOW = 32  # edge of a patch in the hidden map that one program 
 
 def why_not_triton(block: 'DynamicBlock', x: Tensor) -> str | None:
     """The reason why :func:`execute_triton` cannot run the block on ``x``, None if it can."""
+    channels = max(x.shape[1], block.conv1.out_channels, block.conv2.out_channels)
+    if hasattr(block, 'conv3'):
+        channels = max(channels, block.conv3.out_channels)
+    if len(x) * x.shape[2] * x.shape[3] * channels >= LARGEST_MAP:
+        return f'a feature map has {LARGEST_MAP} elements or more'
+    machine = _why_not_machine(x.device.type, x.dtype)
+    if machine is not None or not block.is_dynamic:
+        return machine or 'it is static'
     if torch.compiler.is_compiling():
-        return _why_not_structure(block, x.dtype) or _why_not_input(block, x)
-    return _why_not_input(block, x) or remember(_why_not_packable, block, x.dtype)
+        return _why_not_numbered(block.number, x.dtype)
+    return remember(_why_not_packable, block, x.dtype)
 
 
-def execute_triton(block: 'DynamicBlock', x: Tensor) -> tuple[Tensor, Tensor]:
+def execute_triton(
+    block: 'DynamicBlock', x: Tensor, private: bool = False
+) -> tuple[Tensor, Tensor]:
     """Run the block with fused kernels; the host never waits for what the masker decides.
 
     Args:
         block: A block for which :func:`why_not_triton` is None, in inference.
         x: (N, C, H, W).
+        private: Whether ``x`` is another block's output that nobody else will read: the output may
+            then take its place.
 
     Returns:
         relu(M ⊙ branch(x) + identity(x)) in channels-last memory, and the mask (N, 1, h, w).
     """
     if torch.compiler.is_compiling():
-        out, mask = torch.ops.las_mm.triton_block(x, block_number(block))
+        out, mask = torch.ops.las_mm.triton_block(x, block.number)
         return out, mask
-    return _run(block, x)
+    return _run(block, x, private)
 
 
-def _run(block: 'DynamicBlock', x: Tensor) -> tuple[Tensor, Tensor]:
+def _run(block: 'DynamicBlock', x: Tensor, private: bool) -> tuple[Tensor, Tensor]:
     from .block import run_block
     from .options import current_options
     from .packing import pack_block
     from .plan import current_plan
 
     plan = current_plan()
-    planned = None if plan is None else plan.run(block, x)
+    planned = None if plan is None else plan.run(block, x, private)
     if planned is not None:
         return planned
-    return run_block(remember(pack_block, block, x.dtype), x, current_options())
+    packed = remember(pack_block, block, x.dtype)
+    return run_block(packed, x, current_options(), private, decided=block.masker.decided)
 
 
-def _why_not_input(block: 'DynamicBlock', x: Tensor) -> str | None:
+@torch.compiler.assume_constant_result
+def _why_not_machine(device: str, dtype: torch.dtype) -> str | None:
     if find_spec('triton') is None:
         return 'Triton is not installed'
-    if not x.is_cuda:
+    if device != 'cuda':
         from .launch import interpreted
 
-        if not interpreted():
-            return f'its input is on {x.device.type}, not on a GPU'
-        if x.dtype == torch.bfloat16:
+        if device != 'cpu' or not interpreted():
+            return f'its input is on {device}, not on a GPU'
+        if dtype == torch.bfloat16:
             return "Triton's interpreter multiplies the bits of torch.bfloat16 as integers"
-    if x.dtype not in DTYPES:
-        return f'its features are {x.dtype}'
-    channels = max(conv.out_channels for conv, _ in block.branch_layers())
-    if len(x) * x.shape[2] * x.shape[3] * max(channels, x.shape[1]) >= LARGEST_MAP:
-        return f'a feature map has {LARGEST_MAP} elements or more'
-    return None
+    return None if dtype in DTYPES else f'its features are {dtype}'
 
 
 def _why_not_packable(block: 'DynamicBlock', dtype: torch.dtype) -> str | None:
     """What does not depend on the input; to be asked by ``remember``."""
-    if not block.is_dynamic:
-        return 'it is static'
     window = block.masker.granularity * block.conv2.stride[0]
     if window > LARGEST_INDEX_WINDOW:
         return f'its patches are {window} pixels wide, more than {LARGEST_INDEX_WINDOW}'
     return why_not_foldable(block, dtype)
 
 
-# torch.compile: the executor is one operator that names the block by a number. Folding, tuning and
-# launching happen inside of it, where nothing is traced.
-
-_numbers: WeakKeyDictionary = WeakKeyDictionary()
-_blocks: WeakValueDictionary = WeakValueDictionary()
-
-
 @torch.compiler.assume_constant_result
-def block_number(block: 'DynamicBlock') -> int:
-    """The block's number, the same whenever it is asked for; copies of it have their own."""
-    if block not in _numbers:
-        _numbers[block] = len(_numbers) + 1 if not _blocks else max(_blocks) + 1
-        _blocks[_numbers[block]] = block
-    return _numbers[block]
+def _why_not_numbered(number: int, dtype: torch.dtype) -> str | None:
+    return remember(_why_not_packable, numbered_block(number), dtype)
 
 
-@torch.compiler.assume_constant_result
-def _why_not_structure(block: 'DynamicBlock', dtype: torch.dtype) -> str | None:
-    return remember(_why_not_packable, block, dtype)
+# torch.compile: the executor is one operator that names the block by its number. Folding, tuning
+# and launching happen inside of it, where nothing is traced.
 
 
 @torch.library.custom_op('las_mm::triton_block', mutates_args=())
 def triton_block(x: Tensor, number: int) -> tuple[Tensor, Tensor]:
-    """:func:`execute_triton` of the block with this :func:`block_number`."""
-    return _run(_blocks[number], x)
+    """:func:`execute_triton` of the block with this number."""
+    return _run(numbered_block(number), x, private=False)
 
 
 @triton_block.register_fake
 def _(x: Tensor, number: int) -> tuple[Tensor, Tensor]:
-    block = _blocks[number]
+    block = numbered_block(number)
     height, width = conv_size(x.shape[-2:], block.stride_product)
     *_, (last, _norm) = block.branch_layers()
     out = x.new_empty(len(x), last.out_channels, height, width)

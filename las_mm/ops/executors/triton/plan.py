@@ -1,4 +1,4 @@
-"""A plan: for each stage of a backbone, how its blocks decide and whether they work in place."""
+"""A plan: for each stage of a backbone, how its blocks decide what to compute."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,7 +53,7 @@ class Stage:
 
 @dataclass
 class Plan:
-    """How the blocks of a backbone run one after the other, on buffers that are theirs.
+    """How the blocks of a backbone run one after the other.
 
     Use it by :func:`use_plan` around the backbone's forward.
 
@@ -70,24 +70,26 @@ class Plan:
         self._places = {id(block): (i, stage) for i, (stage, block) in enumerate(blocks)}
         self._counts: Tensor | None = None
 
-    def run(self, block: 'DynamicBlock', x: Tensor) -> tuple[Tensor, Tensor] | None:
+    def run(
+        self, block: 'DynamicBlock', x: Tensor, private: bool
+    ) -> tuple[Tensor, Tensor] | None:
         """Run a block of the backbone as planned; None if it is not one of the planned blocks."""
         if id(block) not in self._places:
             return None
         number, stage = self._places[id(block)]
         if number == 0:  # One clearing of all lists for the whole forward.
             self._counts = zero_counts(x.device, len(self._places))
-        first = block is stage.blocks[0]
-        if first:
+        if block is stage.blocks[0]:
             stage.start(x.dtype)
         fused = None if stage.mode == INCREMENTAL else stage.mode == FUSED
         return run_block(
             remember(pack_block, block, x.dtype),
             x,
             replace(self.options, masker_conv1=fused),
-            in_place=not first,  # x is the output of the block before, and of no use but to this
+            in_place=private,
             margins=stage.margins,
             counts=self._counts[number],
+            decided=block.masker.decided,
         )
 
 
@@ -101,7 +103,7 @@ def current_plan() -> Plan | None:
 
 @contextmanager
 def use_plan(plan: Plan) -> Iterator[None]:
-    """Run a backbone's blocks by a plan in a ``with`` block: they overwrite their inputs."""
+    """Run a backbone's blocks by a plan in a ``with`` block."""
     token = _current.set(plan)
     try:
         yield

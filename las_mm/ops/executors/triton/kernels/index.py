@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from .patches import append_pixels, split_patch
+from .patches import append_pixels, decide, split_patch
 from .tile import wait_for_inputs
 
 
@@ -16,6 +16,7 @@ from .tile import wait_for_inputs
 def index(
     margins,
     mask,
+    decided,
     pixels,
     needed,
     counts,
@@ -36,6 +37,7 @@ def index(
     AREA: tl.constexpr,
     WINDOW: tl.constexpr,
     WINDOW_AREA: tl.constexpr,
+    DECIDED: tl.constexpr,
     PDL: tl.constexpr,
     BP: tl.constexpr,
 ):
@@ -44,6 +46,7 @@ def index(
     Args:
         margins: (patches,) in double; a patch is kept where it is >= 0, so that a tie keeps.
         mask: (patches,).
+        decided: (patches,) mask to take instead of the margins' if DECIDED.
         pixels: list of the active pixels of the (N, height, width) output.
         needed: list of the pixels of the (N, conv1_height, conv1_width) map which the second
             convolution (KERNEL, STRIDE, DILATION) reads: the mask, spread and dilated.
@@ -57,7 +60,8 @@ def index(
     wait_for_inputs(PDL)
     patch = tl.program_id(0) * BP + tl.arange(0, BP)
     exists = patch < patches
-    keep = exists & (tl.load(margins + patch, mask=exists, other=-1.0) >= 0)
+    margin = tl.load(margins + patch, mask=exists, other=0.0)
+    keep = decide(margin, decided, patch, exists, DECIDED)
     tl.store(mask + patch, tl.where(keep, 1.0, 0.0).to(mask.dtype.element_ty), mask=exists)
     image, row, column = split_patch(patch, down, across)
     append_pixels(keep, image, row, column, pixels, counts, height, width, S, AREA)
@@ -79,7 +83,8 @@ def index(
         top, left = top // STRIDE, left // STRIDE
         hit = hit & (top < height) & (left < width)
         other = (image[:, None] * down + top // S) * across + left // S
-        read += (hit & (tl.load(margins + other, mask=hit, other=-1.0) >= 0)).to(tl.int32)
+        margin = tl.load(margins + other, mask=hit, other=0.0)
+        read += decide(margin, decided, other, hit, DECIDED).to(tl.int32)
     flat = tl.reshape((read > 0).to(tl.int32), (BP * WINDOW_AREA,))
     pixel = tl.reshape((image[:, None] * conv1_height + y) * conv1_width + x, (BP * WINDOW_AREA,))
     place = tl.cumsum(flat, 0) - 1 + tl.atomic_add(counts + 1, tl.sum(flat, 0))

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from .patches import append_pixels, split_patch
+from .patches import append_pixels, decide, split_patch
 from .tile import wait_for_inputs
 
 
@@ -18,6 +18,7 @@ def masker_conv1(
     masker_bias,
     hidden,
     mask,
+    decided,
     pixels,
     count,
     height,
@@ -34,6 +35,7 @@ def masker_conv1(
     WINDOW_AREA: tl.constexpr,
     S: tl.constexpr,
     AREA: tl.constexpr,
+    DECIDED: tl.constexpr,
     PRECISION: tl.constexpr,
     PDL: tl.constexpr,
     BM: tl.constexpr,
@@ -52,6 +54,7 @@ def masker_conv1(
         masker_bias: (1,) difference of the two biases in double.
         hidden: (N·height·width, OUT).
         mask: (patches,).
+        decided: (patches,) mask to take instead of the own decision if DECIDED.
         pixels, count: list of the active pixels of the (N, out_height, out_width) output.
         down, across, patches: size of the grid of patches, and N·down·across.
         WINDOW: edge of a patch in x, S times the stride of the block.
@@ -100,7 +103,7 @@ def masker_conv1(
         pooled = tl.sum(tl.reshape(margin, (BM // WINDOW_AREA, WINDOW_AREA)), 1)
         patch = first_patch + tl.arange(0, BM // WINDOW_AREA)
         exists = patch < patches
-        keep = exists & (pooled >= 0)
+        keep = decide(pooled, decided, patch, exists, DECIDED)
         tl.store(mask + patch, tl.where(keep, 1.0, 0.0).to(mask.dtype.element_ty), mask=exists)
         where = split_patch(patch, down, across)
         append_pixels(

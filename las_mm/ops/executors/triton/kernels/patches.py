@@ -14,6 +14,19 @@ def split_patch(patch, down, across):
 
 
 @triton.jit
+def decide(margin, decided, patch, exists, DECIDED: tl.constexpr):
+    """Whether to keep each patch: its margin is >= 0, or ``decided`` says so if DECIDED.
+
+    The margin is computed in either case, as replayed masks are to come at their real cost; that it
+    equals itself is what no compiler may assume.
+    """
+    keep = margin >= 0
+    if DECIDED:
+        keep = (tl.load(decided + patch, mask=exists, other=0.0) > 0) & (margin == margin)
+    return exists & keep
+
+
+@triton.jit
 def append_pixels(
     keep,
     image,
