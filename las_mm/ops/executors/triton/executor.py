@@ -1,5 +1,6 @@
 """The executor: what it can run, and how torch.compile and CUDA graphs see it."""
 
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from las_mm.ops.executors.numbering import numbered_block
-from las_mm.ops.folding import remember, why_not_foldable
+from las_mm.ops.folding import FoldedBlock, FoldedConv, fold_block, remember, why_not_foldable
 from las_mm.ops.geometry import conv_size, grid_size
 
 if TYPE_CHECKING:
@@ -26,16 +27,18 @@ def why_not_triton(block: 'DynamicBlock', x: Tensor) -> str | None:
     if len(x) * x.shape[2] * x.shape[3] * channels >= LARGEST_MAP:
         return f'a feature map has {LARGEST_MAP} elements or more'
     machine = _why_not_machine(x.device.type, x.dtype)
-    if machine is not None or not block.is_dynamic:
-        return machine or 'it is static'
+    if machine is not None:
+        return machine
     if torch.compiler.is_compiling():
+        if not block.is_dynamic:
+            return 'torch.compile fuses a static one by itself'
         return _why_not_numbered(block.number, x.dtype)
     return remember(_why_not_packable, block, x.dtype)
 
 
 def execute_triton(
     block: 'DynamicBlock', x: Tensor, private: bool = False
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None]:
     """Run the block with fused kernels; the host never waits for what the masker decides.
 
     Args:
@@ -45,12 +48,36 @@ def execute_triton(
             then take its place.
 
     Returns:
-        relu(M ⊙ branch(x) + identity(x)) in channels-last memory, and the mask (N, 1, h, w).
+        relu(M ⊙ branch(x) + identity(x)) in channels-last memory, and the mask (N, 1, h, w), None
+        for a static block, which runs by cuDNN on folded weights.
     """
+    if not block.is_dynamic:
+        return _run_static(block, x), None
     if torch.compiler.is_compiling():
         out, mask = torch.ops.las_mm.triton_block(x, block.number)
         return out, mask
     return _run(block, x, private)
+
+
+def _run_static(block: 'DynamicBlock', x: Tensor) -> Tensor:
+    folded = remember(_fold_channels_last, block, x.dtype)
+    out = x = x.contiguous(memory_format=torch.channels_last)
+    for conv in folded.convs[:-1]:
+        out = conv(out).relu_()
+    return folded.convs[-1](out).add_(folded.identity(x)).relu_()
+
+
+def _fold_channels_last(block: 'DynamicBlock', dtype: torch.dtype) -> FoldedBlock:
+    folded = fold_block(block, dtype)
+    return FoldedBlock(
+        convs=tuple(_channels_last(conv) for conv in folded.convs),
+        shortcut=None if folded.shortcut is None else _channels_last(folded.shortcut),
+        pool=folded.pool,
+    )
+
+
+def _channels_last(conv: FoldedConv) -> FoldedConv:
+    return replace(conv, weight=conv.weight.contiguous(memory_format=torch.channels_last))
 
 
 def _run(block: 'DynamicBlock', x: Tensor, private: bool) -> tuple[Tensor, Tensor]:
@@ -83,7 +110,7 @@ def _why_not_machine(device: str, dtype: torch.dtype) -> str | None:
 
 def _why_not_packable(block: 'DynamicBlock', dtype: torch.dtype) -> str | None:
     """What does not depend on the input; to be asked by ``remember``."""
-    window = block.masker.granularity * block.conv2.stride[0]
+    window = block.masker.granularity * block.conv2.stride[0] if block.is_dynamic else 1
     if window > LARGEST_INDEX_WINDOW:
         return f'its patches are {window} pixels wide, more than {LARGEST_INDEX_WINDOW}'
     return why_not_foldable(block, dtype)

@@ -13,6 +13,7 @@ from .plan import Plan, use_plan
 from .planning import plan_backbone
 
 if TYPE_CHECKING:
+    from las_mm.layers import BlockTrace
     from las_mm.models.backbone import DynamicBackbone
 
 WARM_UPS = 3
@@ -57,6 +58,11 @@ class GraphedBackbone:
         self.plan = plan or plan_backbone(backbone, self._input, options, r_th)
         if example.is_cuda:
             self._capture()
+
+    @property
+    def traces(self) -> list['BlockTrace']:
+        """What each block did in the last call."""
+        return self._backbone.traces
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> tuple[Tensor, ...]:
