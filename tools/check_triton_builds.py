@@ -56,6 +56,7 @@ def compile_block(block: DynamicBlock, x: Tensor, options: Options) -> None:
     packed = pack_block(block, x.dtype)
     for fused in (True, False):
         run_block(packed, x, replace(options, masker_conv1=fused))
+    run_block(packed, x, replace(options, gather_conv2=False, scatter_add=False))
     if packed.shortcut is None:
         _run_chain(packed, x, options)
 

@@ -12,7 +12,7 @@ from .launch import cdiv, common, compiled, launch, use_pdl
 from .options import Options
 from .packing import PackedBlock, padded_depth
 from .sizes import Lists, Sizes
-from .tiles import Tile, conv_tiles, power_of_two
+from .tiles import Tile, masker_conv1_tiles, power_of_two
 from .tuning import choose_tile
 
 LARGEST_WINDOW = 256  # pixels of a patch that one tile of masker_conv1 can hold
@@ -61,7 +61,7 @@ def run_masker_conv1(
         counts.zero_()  # or the list would grow with each repetition
         run(tile, counts)
 
-    tiles = conv_tiles(x.dtype, conv.out_channels, conv.depth, rows=area)
+    tiles = masker_conv1_tiles(x.dtype, conv.out_channels, conv.depth, area)
     shape = f'{conv.constants} {packed.window} {sizes} {x.dtype} {options.float32} {options.pdl}'
     scratch = lambda: partial(run_again, counts=torch.zeros_like(lists.counts))  # noqa: E731
     run(choose_tile('masker_conv1', shape, x.device, tiles, scratch), lists.counts)

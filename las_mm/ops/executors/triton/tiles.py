@@ -1,7 +1,7 @@
 """Tile sizes a kernel may be launched with."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -48,6 +48,20 @@ SINGLE = (
     Tile(32, 64, 32, 4, 3),
     Tile(16, 32, 32, 2, 4),
 )
+HALF_MASKER = (
+    Tile(64, 128, 64, 8, 4),
+    Tile(128, 64, 32, 8, 4),
+    Tile(64, 64, 64, 8, 4),
+    Tile(32, 64, 64, 4, 4),
+    Tile(16, 32, 64, 4, 4),
+)
+SINGLE_MASKER = (
+    Tile(64, 64, 32, 8, 4),
+    Tile(128, 64, 32, 8, 3),
+    Tile(64, 32, 32, 4, 4),
+    Tile(32, 32, 32, 4, 4),
+    Tile(16, 32, 32, 4, 4),
+)
 FEWEST_COLUMNS = 16  # of a tensor-core product
 
 
@@ -56,22 +70,46 @@ def power_of_two(number: int) -> int:
     return 1 << (number - 1).bit_length()
 
 
-def conv_tiles(dtype: torch.dtype, out_channels: int, depth: int, rows: int = 1) -> tuple[Tile, ...]:
+def conv_tiles(dtype: torch.dtype, out_channels: int, depth: int) -> tuple[Tile, ...]:
     """Tiles for a convolution.
 
     Args:
         dtype: Of the features.
         out_channels: Of one group.
         depth: Padded input channels of one group.
-        rows: The least number of rows of a tile, a power of two.
     """
+    tiles = SINGLE if dtype.itemsize == 4 else HALF
+    return _fitting(tiles, out_channels, depth)
+
+
+def masker_conv1_tiles(
+    dtype: torch.dtype, out_channels: int, depth: int, patch_rows: int
+) -> tuple[Tile, ...]:
+    """Tiles for the fused kernel, which has the features in double precision in registers, too.
+
+    Args:
+        dtype: Of the features.
+        out_channels: Of the convolution.
+        depth: Its padded input channels.
+        patch_rows: Rows that a patch takes; a tile consists of whole patches.
+    """
+    tiles = []
+    for tile in SINGLE_MASKER if dtype.itemsize == 4 else HALF_MASKER:
+        rows = max(tile.rows, patch_rows)
+        # 16 values of a thread at a time: they take 32 registers in double precision.
+        warps = min(8, max(tile.warps, rows * tile.depth // 512))
+        step = min(tile.depth, max(16, 512 * warps // rows))
+        tiles.append(Tile(rows, tile.columns, step, warps, tile.stages))
+    return _fitting(tiles, out_channels, depth)
+
+
+def _fitting(tiles: Sequence[Tile], out_channels: int, depth: int) -> tuple[Tile, ...]:
+    """The tiles, clipped to a convolution, without repetitions."""
     widest = max(FEWEST_COLUMNS, power_of_two(out_channels))
-    return tuple(dict.fromkeys(_clipped(dtype, widest, depth, rows)))
-
-
-def _clipped(dtype: torch.dtype, widest: int, depth: int, rows: int) -> Iterator[Tile]:
-    for tile in SINGLE if dtype.itemsize == 4 else HALF:
+    fitting = []
+    for tile in tiles:
         step = tile.depth
         while depth % step:
             step //= 2
-        yield Tile(max(tile.rows, rows), min(tile.columns, widest), step, tile.warps, tile.stages)
+        fitting.append(replace(tile, columns=min(tile.columns, widest), depth=step))
+    return tuple(dict.fromkeys(fitting))

@@ -83,8 +83,8 @@ def index(
         top, left = top // STRIDE, left // STRIDE
         hit = hit & (top < height) & (left < width)
         other = (image[:, None] * down + top // S) * across + left // S
-        margin = tl.load(margins + other, mask=hit, other=0.0)
-        read += decide(margin, decided, other, hit, DECIDED).to(tl.int32)
+        theirs = tl.load(margins + other, mask=hit, other=0.0)
+        read += decide(theirs, decided, other, hit, DECIDED).to(tl.int32)
     flat = tl.reshape((read > 0).to(tl.int32), (BP * WINDOW_AREA,))
     pixel = tl.reshape((image[:, None] * conv1_height + y) * conv1_width + x, (BP * WINDOW_AREA,))
     place = tl.cumsum(flat, 0) - 1 + tl.atomic_add(counts + 1, tl.sum(flat, 0))
