@@ -13,7 +13,7 @@ from .launch import cdiv, common, compiled, launch, use_pdl
 from .options import Options
 from .packing import PackedBlock, PackedConv, padded_depth
 from .sizes import Lists, Sizes
-from .tiles import Tile, conv_tiles
+from .tiles import Tile, conv_tiles, incremental_tiles
 from .tuning import choose_tile
 
 COPY = {'BM': 32, 'BN': 128}  # elements that one program of a copying kernel moves at a time
@@ -96,7 +96,9 @@ def run_conv_scatter_add(
 
     shape = (sizes, packed.granularity, options.scatter_add, blocks)
     scratch = lambda: partial(run, out=out.clone(), margins=margins.clone())  # noqa: E731
-    run(_tile('conv_scatter_add', conv, source, shape, options, scratch), out, margins)
+    make_tiles = incremental_tiles if blocks else conv_tiles
+    tile = _tile('conv_scatter_add', conv, source, shape, options, scratch, make_tiles)
+    run(tile, out, margins)
 
 
 def run_identity(
@@ -173,8 +175,8 @@ def _grid(conv: PackedConv, rows: int, tile: Tile) -> tuple[int]:
     return (cdiv(rows, tile.rows) * conv.groups * cdiv(conv.group_out, tile.columns),)
 
 
-def _tile(name, conv, source, shape, options, scratch) -> Tile:
-    tiles = conv_tiles(source.dtype, conv.group_out, conv.depth)
+def _tile(name, conv, source, shape, options, scratch, make_tiles=conv_tiles) -> Tile:
+    tiles = make_tiles(source.dtype, conv.group_out, conv.depth)
     key = f'{conv.constants} {shape} {source.dtype} {options.float32} {options.pdl}'
     return choose_tile(name, key, source.device, tiles, scratch)
 

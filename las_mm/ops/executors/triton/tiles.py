@@ -62,6 +62,18 @@ SINGLE_MASKER = (
     Tile(32, 32, 32, 4, 4),
     Tile(16, 32, 32, 4, 4),
 )
+HALF_INCREMENTAL = (
+    Tile(128, 64, 64, 8, 3),
+    Tile(64, 64, 64, 4, 4),
+    Tile(32, 64, 64, 4, 4),
+    Tile(16, 32, 64, 2, 5),
+)
+SINGLE_INCREMENTAL = (
+    Tile(64, 64, 32, 8, 3),
+    Tile(64, 32, 32, 4, 4),
+    Tile(32, 32, 32, 4, 4),
+    Tile(16, 32, 32, 2, 4),
+)
 FEWEST_COLUMNS = 16  # of a tensor-core product
 
 
@@ -79,6 +91,15 @@ def conv_tiles(dtype: torch.dtype, out_channels: int, depth: int) -> tuple[Tile,
         depth: Padded input channels of one group.
     """
     tiles = SINGLE if dtype.itemsize == 4 else HALF
+    return _fitting(tiles, out_channels, depth)
+
+
+def incremental_tiles(dtype: torch.dtype, out_channels: int, depth: int) -> tuple[Tile, ...]:
+    """Tiles for a last convolution that has its output in double precision in registers, too.
+
+    Arguments as of :func:`conv_tiles`.
+    """
+    tiles = SINGLE_INCREMENTAL if dtype.itemsize == 4 else HALF_INCREMENTAL
     return _fitting(tiles, out_channels, depth)
 
 
