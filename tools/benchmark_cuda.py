@@ -27,21 +27,20 @@ import torch
 import triton
 from check_triton_builds import STAGES, compile_block, gallery
 from cuda_suites import ablation, ceilings, check, kernels, networks, predictor
-from cuda_suites.setup import Machine
+from cuda_suites.setup import DTYPES, FLOAT32, Machine
 
 from las_mm.ops.executors.triton.launch import compile_only
 from las_mm.ops.executors.triton.options import Options
 
 BUDGET = 450.0  # seconds
-COMPILED = (torch.float16, torch.float32)
 
 
-def compile_ahead(task: tuple[torch.dtype, int]) -> int:
+def compile_ahead(task: tuple[str, int]) -> int:
     """Compile all kernels of a stage in all tiles into Triton's cache on disk; their number."""
-    dtype, stage = task
+    precision, stage = task
     with torch.no_grad(), compile_only() as builds:
-        for block, x in gallery(dtype, [stage]):
-            compile_block(block, x, Options())
+        for block, x in gallery(DTYPES[precision], [stage]):
+            compile_block(block, x, Options(float32=FLOAT32[precision]))
     return len(builds)
 
 
@@ -50,7 +49,7 @@ def run_compile(machine: Machine, out: Path) -> dict:
     start = time.monotonic()
     if machine.dry:
         return {'kernels': 0, 'seconds': None}
-    tasks = [(dtype, stage) for dtype in COMPILED for stage in range(len(STAGES))]
+    tasks = [(precision, stage) for precision in DTYPES for stage in range(len(STAGES))]
     workers = min(len(tasks), os.cpu_count() or 1)
     with ProcessPoolExecutor(workers, mp_context=get_context('spawn')) as pool:
         count = sum(pool.map(compile_ahead, tasks))

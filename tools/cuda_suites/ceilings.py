@@ -12,12 +12,7 @@ def run(machine: Machine) -> dict[str, float | None]:
 
     Multiply and add count as two. Operands are random: zeros would run faster than data does.
     """
-    size = 2**10 if machine.dry else COPY_BYTES
-    source = torch.rand(size // 4, device=machine.device)
-    target = torch.empty_like(source)
-    time = measure(machine, {'copy': lambda: target.copy_(source)})['copy']
-    found = {'copy_TB_per_s': None if time is None else 2 * size / time / 1e9}
-    del source, target
+    found = {'copy_TB_per_s': _copy(machine)}
     edge = 32 if machine.dry else EDGE
     for precision in ('fp32', 'tf32', 'fp16', 'bf16'):
         set_precision(precision)
@@ -28,6 +23,14 @@ def run(machine: Machine) -> dict[str, float | None]:
         found[f'{precision}_TFLOP_per_s'] = None if time is None else 2 * edge**3 / time / 1e9
     found['empty_kernel_us'] = _launch(machine)
     return found
+
+
+def _copy(machine: Machine) -> float | None:
+    size = 2**10 if machine.dry else COPY_BYTES
+    source = torch.rand(size // 4, device=machine.device)
+    target = torch.empty_like(source)
+    time = measure(machine, {'copy': lambda: target.copy_(source)})['copy']
+    return None if time is None else 2 * size / time / 1e9
 
 
 def _launch(machine: Machine, count: int = 100) -> float | None:

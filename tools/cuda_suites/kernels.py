@@ -79,8 +79,9 @@ def _profile(machine, block, x, precision, options) -> list[dict]:
     packed = pack_block(block, DTYPES[precision])
     sizes = Sizes.of(packed, x)
     decided = smooth_mask(RATE, sizes.grid, len(x), seed=0).to(x)
-    trace = block._make_trace(x, decided)
-    work = count_work(packed, sizes, trace, x.element_size())
+    block.masker.decided = decided
+    block(x)  # dense, for its trace
+    work = count_work(packed, sizes, block.trace, x.element_size())
     times = _kernel_times(machine, lambda: run_block(packed, x, options, decided=decided))
     rows = []
     for name, us in times.items():
@@ -89,7 +90,8 @@ def _profile(machine, block, x, precision, options) -> list[dict]:
             {
                 'kernel': name, 'precision': precision, 'shape': list(x.shape),
                 'granularity': packed.granularity, 'fused': options.masker_conv1, 'us': us,
-                'TB_per_s': us and done.bytes / us / 1e6, 'TFLOP_per_s': us and done.flops / us / 1e6,
+                'TB_per_s': us and done.bytes / us / 1e6,
+                'TFLOP_per_s': us and done.flops / us / 1e6,
             }
         )  # fmt: skip
     return rows

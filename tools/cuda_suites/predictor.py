@@ -49,8 +49,8 @@ def run(machine: Machine, folder: Path, name: str = 'measured') -> dict:
     if done.returncode:
         raise RuntimeError(f'calibrate.py: {done.stderr.strip()[-500:]}')
     rows = [row for case in CASES for row in _compare(machine, path, *case)]
-    return {'device': str(path), 'rows': rows, 'mape': {key: _mape(rows, key) for key in rows[0]
-                                                        if key in ('static', 'dynamic', 'ratio')}}
+    mape = {key: _mape(rows, key) for key in ('static', 'dynamic', 'ratio')}
+    return {'device': str(path), 'rows': rows, 'mape': mape}
 
 
 @torch.no_grad()
@@ -66,11 +66,7 @@ def _compare(machine: Machine, device: Path, precision: str, batch: int, image: 
         packed, static = pack_block(block, DTYPES[precision]), static_of(block)
         for rate in RATES:
             decided = smooth_mask(rate, [-(-e // granularity) for e in size], batch, 0).to(x)
-            options = Options(float32=FLOAT32[precision])
-            step = lambda d=decided, o=options: run_block(packed, x, o, decided=d)  # noqa: B023,E731
-            runs = {'static': lambda: static(x), 'dynamic': step}  # noqa: B023
-            runs = {key: graphed(machine, value, REPEATS) for key, value in runs.items()}
-            times = {k: 1000 * ms / REPEATS for k, ms in measure(machine, runs).items()}
+            times = _measure(machine, packed, static, x, decided, FLOAT32[precision])
             found = model.block(describe_block(block, size), rate)
             rows.append(
                 {
@@ -82,6 +78,17 @@ def _compare(machine: Machine, device: Path, precision: str, batch: int, image: 
                 }
             )  # fmt: skip
     return rows
+
+
+def _measure(machine, packed, static, x, decided, float32: str) -> dict[str, float]:
+    """Microseconds of the static and the dynamic block."""
+    options = Options(float32=float32)
+    steps = {
+        'static': lambda: static(x),
+        'dynamic': lambda: run_block(packed, x, options, decided=decided),
+    }
+    runs = {name: graphed(machine, step, REPEATS) for name, step in steps.items()}
+    return {name: 1000 * ms / REPEATS for name, ms in measure(machine, runs).items()}
 
 
 def _mape(rows: list[dict], key: str) -> float:

@@ -12,7 +12,7 @@ from .kernels.unfused import add_relu, gather_patches, scatter
 from .launch import cdiv, common, compiled, launch, use_pdl
 from .options import Options
 from .packing import PackedBlock, PackedConv, padded_depth
-from .sizes import Lists, Sizes
+from .sizes import LARGEST_MAP, Lists, Sizes
 from .tiles import Tile, conv_tiles, incremental_tiles
 from .tuning import choose_tile
 
@@ -94,7 +94,7 @@ def run_conv_scatter_add(
             **common(options, source), **compiled(tile),
         )  # fmt: skip
 
-    shape = (sizes, packed.granularity, options.scatter_add, blocks)
+    shape = (sizes, packed.granularity, options.scatter_add, blocks > 0)
     scratch = lambda: partial(run, out=out.clone(), margins=margins.clone())  # noqa: E731
     make_tiles = incremental_tiles if blocks else conv_tiles
     tile = _tile('conv_scatter_add', conv, source, shape, options, scratch, make_tiles)
@@ -140,6 +140,11 @@ def run_gather(
     conv, granularity = packed.convs[1], packed.granularity
     edge = (granularity - 1) * conv.stride + (conv.kernel_size - 1) * conv.dilation + 1
     out = hidden.new_empty(sizes.patches * edge**2, conv.in_channels)
+    if out.numel() >= LARGEST_MAP:
+        raise ValueError(
+            f'gather_conv2: got False, but copies of all patches have {out.numel()} elements, more '
+            f'than {LARGEST_MAP}; leave it True, or take a smaller batch'
+        )
     launch(
         gather_patches,
         (sizes.patches, cdiv(edge**2, COPY['BM'])),
@@ -177,7 +182,7 @@ def _grid(conv: PackedConv, rows: int, tile: Tile) -> tuple[int]:
 
 def _tile(name, conv, source, shape, options, scratch, make_tiles=conv_tiles) -> Tile:
     tiles = make_tiles(source.dtype, conv.group_out, conv.depth)
-    key = f'{conv.constants} {shape} {source.dtype} {options.float32} {options.pdl}'
+    key = f'{conv.constants} {shape} {source.dtype} {options.float32}'
     return choose_tile(name, key, source.device, tiles, scratch)
 
 

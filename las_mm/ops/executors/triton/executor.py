@@ -11,11 +11,12 @@ from las_mm.ops.executors.numbering import numbered_block
 from las_mm.ops.folding import FoldedBlock, FoldedConv, fold_block, remember, why_not_foldable
 from las_mm.ops.geometry import conv_size, grid_size
 
+from .sizes import LARGEST_MAP
+
 if TYPE_CHECKING:
     from las_mm.layers import DynamicBlock
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-LARGEST_MAP = 2**31  # elements: the kernels count in 32 bits
 LARGEST_INDEX_WINDOW = 32  # edge of a patch in the hidden map that one program can index
 
 

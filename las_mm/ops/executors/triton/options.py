@@ -54,12 +54,13 @@ class Options:
             )
 
 
-_current: ContextVar[Options] = ContextVar('las_mm_triton_options', default=Options())
+DEFAULT = Options()
+_current: ContextVar[Options] = ContextVar('las_mm_triton_options')
 
 
 def current_options() -> Options:
     """The options in effect."""
-    return _current.get()
+    return _current.get(DEFAULT)
 
 
 @contextmanager

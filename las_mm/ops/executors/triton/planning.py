@@ -9,7 +9,7 @@ from torch import Tensor
 from las_mm.ops.folding import remember
 
 from .executor import why_not_triton
-from .options import Options, current_options
+from .options import Options, current_options, use_options
 from .packing import pack_block
 from .plan import FUSED, INCREMENTAL, SEPARATE, Plan, Stage
 
@@ -45,7 +45,8 @@ def plan_backbone(
     if r_th is not None and not 0 <= r_th <= 1:
         raise ValueError(f'r_th: got {r_th}; give an activation rate from 0 to 1')
     options = options or current_options()
-    inputs = _stage_inputs(backbone, example)
+    with use_options(options):
+        inputs = _stage_inputs(backbone, example)
     stages = [Stage(tuple(getattr(backbone, name))) for name in backbone.stage_names]
     planned = [s for s in stages if _can_run(s.blocks, inputs[id(s.blocks[0])])]
     for stage in planned:
@@ -117,4 +118,5 @@ def _time(stage: Stage, mode: str, x: Tensor, options: Options) -> float:
             out, _ = plan.run(block, out, private=number > 0)
 
     run()
+    torch.cuda.synchronize()  # timing has a stream of its own, which waits for no other
     return triton.testing.do_bench_cudagraph(run, rep=TIMED_MS)

@@ -10,6 +10,8 @@ from las_mm.ops.geometry import conv_size, grid_size
 
 from .packing import PackedBlock
 
+LARGEST_MAP = 2**31 - 1  # elements: the kernels count in 32 bits
+
 
 @dataclass(frozen=True)
 class Sizes:

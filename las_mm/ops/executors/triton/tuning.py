@@ -58,6 +58,7 @@ def choose_tile(
     if not current_options().tune or torch.cuda.is_current_stream_capturing():
         return tiles[0]
     run = scratch()
+    torch.cuda.synchronize(device)  # timing has a stream of its own, which waits for no other
     times = {tile: _time(run, tile) for tile in tiles}
     best = min(times, key=times.__getitem__)
     _store(path, key, best)
