@@ -91,6 +91,7 @@ class FakeGPU:
         self.tiles = conv_tiles(torch.float16, 256, 256)
         monkeypatch.setenv('LAS_MM_CACHE', str(folder))
         monkeypatch.setattr(torch.cuda, 'get_device_name', lambda device: 'Some GPU')
+        monkeypatch.setattr(torch.cuda, 'synchronize', lambda device: None)
         monkeypatch.setattr(torch.cuda, 'is_current_stream_capturing', lambda: False)
         monkeypatch.setattr(tuning, '_time', self._time)
         self.restart()
