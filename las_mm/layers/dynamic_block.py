@@ -117,6 +117,10 @@ class DynamicBlock:
             decision = self.__dict__['_decision'] = self._make_trace(*decision)
         return decision
 
+    @trace.setter
+    def trace(self, trace: BlockTrace | None) -> None:
+        self.__dict__['_decision'] = trace
+
     def __getstate__(self) -> dict:
         """Copies and pickles leave the trace behind: it is of a forward, not of the block."""
         return {key: value for key, value in self.__dict__.items() if key != '_decision'}
