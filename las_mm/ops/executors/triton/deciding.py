@@ -80,8 +80,8 @@ def run_masker(
         (cdiv(sizes.patches, MASKER_ROWS // pixels),),
         x, weight, bias, margins, *sizes.input, *sizes.grid, sizes.patches, blocks,
         CHANNELS=x.shape[1], DEPTH=depth, WINDOW=window, BLOCKS=power_of_two(blocks),
-        PDL=use_pdl(options, x), BP=MASKER_ROWS // pixels, BW=pixels, BK=min(64, depth),
-        num_warps=8,
+        PDL=use_pdl(options, x), BP=MASKER_ROWS // pixels, BW=pixels,
+        BK=min(128 // x.element_size(), depth), num_warps=8,
     )  # fmt: skip
     return margins
 
