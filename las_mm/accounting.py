@@ -34,28 +34,31 @@ class BlockCost:
         active: The following convolutions; run at the activation rate.
         shortcut: Convolution of the shortcut; always dense.
         masker: Pooling and 1×1 convolution of the masker; always dense, absent in a static block.
+        gate: Convolutions on pooled features, once per image (squeeze-and-excitation).
     """
 
     dilated: int
     active: int
     shortcut: int
     masker: int
+    gate: int = 0
 
     @property
     def static(self) -> int:
         """MACs of the block without masker, F_stat of Sec. 3.5."""
-        return self.dilated + self.active + self.shortcut
+        return self.dilated + self.active + self.shortcut + self.gate
 
     def dynamic(self, activation_rate: Rate, dilated_rate: Rate) -> Rate:
         """MACs of the block at the given rates, F_dyn of Sec. 3.5; differentiable in them."""
         convs = self.dilated * dilated_rate + self.active * activation_rate
-        return convs + self.shortcut + self.masker
+        return convs + self.shortcut + self.masker + self.gate
 
 
 def block_cost(block: DynamicBlock, trace: BlockTrace) -> BlockCost:
     """The cost of ``block`` at the sizes of ``trace``."""
     first, *rest = [conv for conv, _ in block.branch_layers()]
-    shortcut = [] if block.downsample is None else block.downsample.modules()
+    downsample = getattr(block, 'downsample', None)
+    shortcut = [] if downsample is None else downsample.modules()
     shortcut = [module for module in shortcut if isinstance(module, nn.Conv2d)]
     channels, logits = block.masker.conv.in_channels, block.masker.conv.weight.numel()
     return BlockCost(
@@ -63,6 +66,7 @@ def block_cost(block: DynamicBlock, trace: BlockTrace) -> BlockCost:
         active=sum(conv_macs(conv, trace.size) for conv in rest),
         shortcut=sum(conv_macs(conv, trace.size) for conv in shortcut),
         masker=channels * prod(trace.input_size) + logits * prod(trace.mask.shape[-2:]),
+        gate=sum(conv_macs(conv, (1, 1)) for conv in block.gate_convs),
     )
 
 

@@ -10,32 +10,39 @@ from latency_predictor import BlockSpec, LayerSpec, NetworkSpec
 Size = tuple[int, int]
 
 
-def describe_backbone(backbone: DynamicBackbone, input_size: Size) -> NetworkSpec:
+def describe_backbone(backbone: DynamicBackbone, input_size: Size) -> NetworkSpec | None:
     """The backbone's operators and blocks at an input size.
 
     Args:
         backbone: The dynamic backbone.
         input_size: (H, W) of the images.
+
+    Returns:
+        The description; None for a backbone of other than residual blocks, of which the predictor
+        has no model.
     """
+    if not all(hasattr(block, 'downsample') for block in backbone.blocks):
+        return None
     stem, size = _describe_stem(backbone, input_size)
     blocks = []
-    for block in backbone.blocks:
-        size = conv_size(size, block.stride_product)
-        blocks.append(describe_block(block, size))
+    for stage, members in enumerate(backbone.dynamic_stages.values()):
+        for block in members:
+            size = conv_size(size, block.stride_product)
+            blocks.append(describe_block(block, stage, size))
     return NetworkSpec(
-        name=f'LAS-ResNet-{backbone.depth}',
+        name=backbone.title,
         input_size=tuple(input_size),
         stem=tuple(stem),
         blocks=tuple(blocks),
     )
 
 
-def describe_block(block: DynamicBlock, size: Size) -> BlockSpec:
-    """One block, given the (H, W) of its output."""
+def describe_block(block: DynamicBlock, stage: int, size: Size) -> BlockSpec:
+    """One block, given its stage, from 0, and the (H, W) of its output."""
     convs = [conv for conv, _ in block.branch_layers()]
     return BlockSpec(
         name=block.name,
-        stage=int(block.name.split('.')[0].removeprefix('layer')) - 1,
+        stage=stage,
         kind='bottleneck' if len(convs) == 3 else 'basic',
         in_channels=block.conv1.in_channels,
         mid_channels=block.conv1.out_channels,
@@ -47,17 +54,20 @@ def describe_block(block: DynamicBlock, size: Size) -> BlockSpec:
         groups=block.conv2.groups,
         shortcut=block.downsample is not None,
         granularity=min(block.masker.granularity, max(size)),
+        se_channels=block.gate_convs[0].out_channels if block.gate_convs else 0,
     )
 
 
 def _describe_stem(backbone: DynamicBackbone, size: Size) -> tuple[list[LayerSpec], Size]:
-    stem = []
-    for conv in backbone.stem_convs:
-        size = conv_size(size, conv.stride[0])
-        stem.append(_layer('conv', conv.in_channels, conv.out_channels, size, conv))
-    size = conv_size(size, backbone.maxpool.stride)
-    channels = stem[-1].out_channels
-    stem.append(_layer('max_pool', channels, channels, size, backbone.maxpool))
+    stem, channels = [], 0
+    for layer in backbone.stem_layers:
+        stride = layer.stride if isinstance(layer.stride, int) else layer.stride[0]
+        size = conv_size(size, stride)
+        if isinstance(layer, nn.Conv2d):
+            channels = layer.out_channels
+            stem.append(_layer('conv', layer.in_channels, channels, size, layer))
+        else:
+            stem.append(_layer('max_pool', channels, channels, size, layer))
     return stem, size
 
 

@@ -16,6 +16,7 @@ class RateMeter:
 
     Attributes:
         images: Number of images seen.
+        names: The blocks' names, in order.
         rates: (blocks, 2) sums of each block's activation and dilated rate.
         macs: (blocks, 2) sums of each block's static and dynamic MACs.
         fixed_macs: Sum of the MACs outside the blocks.
@@ -23,6 +24,7 @@ class RateMeter:
     """
 
     images: int = 0
+    names: tuple[str, ...] = ()
     rates: Tensor | int = 0
     macs: Tensor | int = 0
     fixed_macs: float = 0.0
@@ -45,6 +47,7 @@ class RateMeter:
             for block, (r, dilated) in zip(cost.blocks, rates.cpu(), strict=True)
         ]
         self.images += images
+        self.names = tuple(trace.name for trace in traces)
         self.rates = self.rates + rates.sum(-1).cpu()
         self.macs = self.macs + torch.tensor(macs, dtype=torch.float64)
         self.fixed_macs += images * cost.fixed
@@ -53,6 +56,7 @@ class RateMeter:
     def merge(self, other: 'RateMeter') -> None:
         """Add what another process saw."""
         self.images += other.images
+        self.names = other.names or self.names
         self.rates = self.rates + other.rates
         self.macs = self.macs + other.macs
         self.fixed_macs += other.fixed_macs

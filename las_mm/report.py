@@ -13,14 +13,15 @@ from latency_predictor import LatencyModel, NetworkSpec
 Report = dict[str, Any]
 
 
-def block_rows(meter: RateMeter, names: Sequence[str], granularity: Sequence[int]) -> list[dict]:
+def block_rows(meter: RateMeter, granularity: Sequence[int]) -> list[dict]:
     """One row per block: rates averaged over images, MACs of an average image, share of the sum."""
     rates = (meter.rates / meter.images).tolist()
     macs = (meter.macs / meter.images).tolist()
     total = sum(dynamic for _, dynamic in macs) + meter.fixed_macs / meter.images
+    stages = list(dict.fromkeys(name.rpartition('.')[0] for name in meter.names))
     rows = []
-    for name, (rate, dilated), (static, dynamic) in zip(names, rates, macs, strict=True):
-        stage = int(name.split('.')[0].removeprefix('layer')) - 1
+    for name, (rate, dilated), (static, dynamic) in zip(meter.names, rates, macs, strict=True):
+        stage = stages.index(name.rpartition('.')[0])
         rows.append(
             {
                 'name': name,
@@ -74,7 +75,7 @@ def device_rows(
 
 def build_report(
     meter: RateMeter,
-    network: NetworkSpec,
+    network: NetworkSpec | None,
     granularity: Sequence[int],
     devices: Sequence[str],
     precision: str = 'fp32',
@@ -83,7 +84,8 @@ def build_report(
 
     Args:
         meter: What the run computed.
-        network: The backbone as the predictor sees it, at the size to predict for.
+        network: The backbone as the predictor sees it, at the size to predict for; None if
+            it has no model of the backbone's blocks, which leaves the latencies out.
         granularity: S of each stage.
         devices: Names or description files of devices.
         precision: Precision to predict for.
@@ -92,14 +94,15 @@ def build_report(
         A JSON-ready dictionary. MACs are those of an average image, latencies those of a batch of
         one at ``network.input_size``.
     """
-    blocks = block_rows(meter, [block.name for block in network.blocks], granularity)
+    blocks = block_rows(meter, granularity)
+    size = network.input_size if network else meter.typical_size
     fixed = meter.fixed_macs / meter.images
     static = fixed + sum(block['static_macs'] for block in blocks)
     dynamic = fixed + sum(block['dynamic_macs'] for block in blocks)
     return {
         'images': meter.images,
         'granularity': '-'.join(map(str, granularity)),
-        'input_size': list(network.input_size),
+        'input_size': list(size),
         'flops': {
             'static': static,
             'dynamic': dynamic,
@@ -108,8 +111,8 @@ def build_report(
         },
         'stages': stage_rows(blocks),
         'blocks': blocks,
-        'devices': device_rows(network, blocks, devices, precision),
-        'network': network.to_dict(),
+        'devices': device_rows(network, blocks, devices, precision) if network else [],
+        'network': network.to_dict() if network else None,
     }
 
 

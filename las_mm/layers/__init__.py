@@ -3,6 +3,14 @@
 from .bottleneck import DynamicBasicBlock, DynamicBottleneck
 from .dynamic_block import DynamicBlock
 from .masker import Masker
+from .squeeze_excitation import SqueezeExcitation
 from .trace import BlockTrace
 
-__all__ = ['BlockTrace', 'DynamicBasicBlock', 'DynamicBlock', 'DynamicBottleneck', 'Masker']
+__all__ = [
+    'BlockTrace',
+    'DynamicBasicBlock',
+    'DynamicBlock',
+    'DynamicBottleneck',
+    'Masker',
+    'SqueezeExcitation',
+]

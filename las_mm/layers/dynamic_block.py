@@ -63,8 +63,22 @@ class DynamicBlock:
         if hasattr(self, 'conv3'):
             yield self.conv3, self.norm3
 
-    def branch(self, x: Tensor) -> Tensor:
-        """The residual branch, dense: (N, C, H, W) -> (N, C', H', W'), before the addition."""
+    @property
+    def gate_convs(self) -> Sequence[nn.Conv2d]:
+        """Convolutions that run once per image, on pooled features; none by default."""
+        return ()
+
+    def branch(self, x: Tensor, pixels: Tensor | None = None) -> Tensor:
+        """The residual branch, dense.
+
+        Args:
+            x: (N, C, H, W).
+            pixels: (N, 1, H', W') mask of the active output pixels, for a branch that pools over
+                them; None if all are.
+
+        Returns:
+            (N, C', H', W'), before the mask and the addition.
+        """
         *body, (conv, norm) = self.branch_layers()
         for body_conv, body_norm in body:
             x = self.relu(body_norm(body_conv(x)))
@@ -74,7 +88,11 @@ class DynamicBlock:
         """The shortcut, always dense: (N, C, H, W) -> (N, C', H', W')."""
         return x if self.downsample is None else self.downsample(x)
 
-    def checkpointed_branch(self, x: Tensor) -> Tensor:
+    def finish(self, branch: Tensor, x: Tensor) -> Tensor:
+        """The block's output, given that of its branch, masked where the block is dynamic."""
+        return self.relu(branch + self.identity(x))
+
+    def checkpointed_branch(self, x: Tensor, pixels: Tensor | None = None) -> Tensor:
         """:meth:`branch`, recomputed in the backward pass if ``with_cp``."""
         if self.with_cp and x.requires_grad:
             norms = [norm for _, norm in self.branch_layers()]
@@ -82,10 +100,11 @@ class DynamicBlock:
             return checkpoint(
                 self.branch,
                 x,
+                pixels,
                 use_reentrant=False,
                 context_fn=lambda: (nullcontext(), untracked(norms)),
             )
-        return self.branch(x)
+        return self.branch(x, pixels)
 
     def forward(self, x: Tensor, private: bool = False) -> Tensor:
         """Run the block; :attr:`trace` then says what it did.

@@ -13,10 +13,12 @@ from .fitting import check_fit
 
 
 class DynamicBackbone:
-    """Mixin for backbones with stages ``layer1``, ``layer2``, … of :class:`DynamicBlock`.
+    """Mixin for backbones whose stages consist of :class:`DynamicBlock`.
 
-    The traces of the last forward stay in :attr:`traces`, where losses, hooks and reports read
-    them.
+    By default the stages are ``layer1``, ``layer2``, …, and what lies outside of them is a stem; a
+    family built otherwise overrides :attr:`dynamic_stages`, :attr:`stem_layers` and
+    :meth:`fixed_macs`. The traces of the last forward stay in :attr:`traces`, where losses, hooks
+    and reports read them.
     """
 
     freeze_maskers: bool = False
@@ -39,9 +41,9 @@ class DynamicBackbone:
         Raises:
             TypeError, ValueError: If an argument is not one of the allowed ones.
         """
-        stages = [getattr(self, name) for name in self.stage_names]
+        stages = self.dynamic_stages
         self.granularity = parse_granularity(granularity, len(stages))
-        for name, stage, size in zip(self.stage_names, stages, self.granularity, strict=True):
+        for (name, stage), size in zip(stages.items(), self.granularity, strict=True):
             for index, block in enumerate(stage):
                 block.make_dynamic(size, name=f'{name}.{index}', **(masker or {}))
         self.freeze_maskers = freeze_maskers
@@ -49,9 +51,15 @@ class DynamicBackbone:
         self.register_load_state_dict_pre_hook(check_fit)
 
     @property
-    def stage_names(self) -> list[str]:
-        """Names of the stages, as in the state dict."""
-        return [name for name, _ in self.named_children() if name.startswith('layer')]
+    def dynamic_stages(self) -> dict[str, nn.Module]:
+        """The stages, each a sequence of blocks, by their names in the state dict."""
+        children = self.named_children()
+        return {name: stage for name, stage in children if name.startswith('layer')}
+
+    @property
+    def title(self) -> str:
+        """The network's name, for people."""
+        return f'LAS-ResNet-{self.depth}'
 
     @property
     def blocks(self) -> list[DynamicBlock]:
@@ -93,19 +101,24 @@ class DynamicBackbone:
             extra_macs: What else belongs to the network, such as the classifier.
         """
         blocks = zip(self.blocks, self.traces, strict=True)
-        return NetworkCost(self._stem_macs() + extra_macs, tuple(block_cost(*b) for b in blocks))
+        return NetworkCost(self.fixed_macs() + extra_macs, tuple(block_cost(*b) for b in blocks))
 
     @property
-    def stem_convs(self) -> list[nn.Conv2d]:
-        """The convolutions before the first block, in order."""
+    def stem_layers(self) -> list[nn.Conv2d | nn.MaxPool2d]:
+        """Convolutions and pooling before the first block, in order."""
         stem = self.stem if getattr(self, 'deep_stem', False) else self.conv1
-        return [module for module in stem.modules() if isinstance(module, nn.Conv2d)]
+        layers = [module for module in stem.modules() if isinstance(module, nn.Conv2d)]
+        return [*layers, self.maxpool] if hasattr(self, 'maxpool') else layers
 
-    def _stem_macs(self) -> int:
+    def fixed_macs(self) -> int:
+        """MACs outside of the blocks for one image of the last forward's size: the stem's."""
         macs, size = 0, self.input_size
-        for conv in self.stem_convs:
-            size = conv_size(size, conv.stride[0])
-            macs += conv_macs(conv, size)
+        for layer in self.stem_layers:
+            if isinstance(layer, nn.Conv2d):
+                size = conv_size(size, layer.stride[0])
+                macs += conv_macs(layer, size)
+            else:
+                size = conv_size(size, layer.stride)
         return macs
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -123,10 +136,24 @@ class DynamicBackbone:
         super()._freeze_stages()
         if self.freeze_maskers:
             return
-        for index in range(self.frozen_stages):
-            for block in getattr(self, f'layer{index + 1}'):
-                if block.is_dynamic:
+        for stage in list(self.dynamic_stages.values())[: max(self.frozen_stages, 0)]:
+            for block in stage:
+                if hasattr(block, 'masker'):
                     block.masker.requires_grad_(True).train(self.training)
+
+
+def refuse_options(options: dict, *names: str) -> None:
+    """Refuse options of a framework's backbone that put more than convolutions into its blocks.
+
+    Raises:
+        ValueError: If one of them is given.
+    """
+    for name in names:
+        if options.get(name) is not None:
+            raise ValueError(
+                f'{name}: got {options[name]!r}; a dynamic block has plain convolutions only, '
+                f'leave {name} out'
+            )
 
 
 def find_backbone(model: nn.Module) -> DynamicBackbone:

@@ -1,12 +1,9 @@
 """Refusing the checkpoint of another network, which would otherwise load in parts."""
 
 import re
-from collections import defaultdict
 from collections.abc import Iterable
 
 from torch import nn
-
-BLOCK = re.compile(r'(layer\d+)\.(\d+)\.')
 
 
 def check_fit(backbone: nn.Module, state_dict: dict, prefix: str, *_) -> None:
@@ -25,7 +22,8 @@ def check_fit(backbone: nn.Module, state_dict: dict, prefix: str, *_) -> None:
         if name.startswith(prefix)
     }
     ours = backbone.state_dict()
-    their_blocks, our_blocks = blocks_per_stage(theirs), blocks_per_stage(ours)
+    stages = backbone.dynamic_stages
+    their_blocks, our_blocks = blocks_per_stage(theirs, stages), blocks_per_stage(ours, stages)
     if not their_blocks:
         return
     kind = type(backbone).__name__
@@ -43,12 +41,15 @@ def check_fit(backbone: nn.Module, state_dict: dict, prefix: str, *_) -> None:
             )
 
 
-def blocks_per_stage(names: Iterable[str]) -> dict[str, int]:
-    """Number of blocks of each stage, by the names of their parameters."""
-    stages = defaultdict(set)
-    for match in filter(None, map(BLOCK.match, names)):
-        stages[match[1]].add(match[2])
-    return {stage: len(stages[stage]) for stage in sorted(stages)}
+def blocks_per_stage(names: Iterable[str], stages: Iterable[str]) -> dict[str, int]:
+    """Number of blocks of each of the stages that has any, by the names of parameters."""
+    names, counts = list(names), {}
+    for stage in stages:
+        block = re.compile(re.escape(stage) + r'\.(\d+)\.')
+        indices = {match[1] for match in map(block.match, names) if match}
+        if indices:
+            counts[stage] = len(indices)
+    return counts
 
 
 def _dashed(blocks: dict[str, int]) -> str:

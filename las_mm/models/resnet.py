@@ -7,7 +7,7 @@ from torch import nn
 
 from las_mm.layers import DynamicBlock
 
-from .backbone import DynamicBackbone
+from .backbone import DynamicBackbone, refuse_options
 
 
 class LASResNetMixin(DynamicBackbone):
@@ -40,12 +40,7 @@ class LASResNetMixin(DynamicBackbone):
         if depth not in self.arch_settings:
             allowed = ', '.join(map(str, self.arch_settings))
             raise ValueError(f'depth: got {depth!r}; choose one of {allowed}')
-        for option in ('dcn', 'plugins'):
-            if kwargs.get(option) is not None:
-                raise ValueError(
-                    f'{option}: got {kwargs[option]!r}; a dynamic block has plain '
-                    f'convolutions only, leave {option} out'
-                )
+        refuse_options(kwargs, 'dcn', 'plugins')
         super().__init__(depth, **kwargs)
         self.make_dynamic(granularity, executor, freeze_maskers, masker)
         self._freeze_stages()  # again: now there are maskers

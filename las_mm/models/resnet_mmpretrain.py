@@ -12,8 +12,8 @@ from .resnet import LASResNetMixin
 class DropPathBlock(DynamicBlock):
     """mmpretrain's blocks drop the residual branch of whole samples in training."""
 
-    def branch(self, x: Tensor) -> Tensor:
-        return self.drop_path(super().branch(x))
+    def branch(self, x: Tensor, pixels: Tensor | None = None) -> Tensor:
+        return self.drop_path(super().branch(x, pixels))
 
 
 class LASBasicBlock(DropPathBlock, BasicBlock):
@@ -29,7 +29,8 @@ class LASResLayer(ResLayer):
 
     def init_weights(self) -> None:
         for block in self:
-            block.masker.init_weights()
+            if block.is_dynamic:
+                block.masker.init_weights()
 
 
 @MODELS.register_module()

@@ -62,7 +62,7 @@ class TorchLASResNet(DynamicBackbone, ResNet):
         """(N, 3, H, W) -> the output of each stage, at strides 4, 8, 16 and 32."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         outs = []
-        for name in self.stage_names:
-            x = getattr(self, name)(x)
+        for stage in self.dynamic_stages.values():
+            x = stage(x)
             outs.append(x)
         return tuple(outs)

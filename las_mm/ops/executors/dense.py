@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from las_mm.ops.geometry import upsample_mask
+from las_mm.ops.geometry import conv_size, upsample_mask
 
 if TYPE_CHECKING:
     from las_mm.layers import DynamicBlock
@@ -21,11 +21,13 @@ def execute_dense(
         private: Ignored: ``x`` is never written to.
 
     Returns:
-        The output relu(M ⊙ branch(x) + identity(x)) and the coarse mask, None for a static block.
+        The output, relu(M ⊙ branch(x) + identity(x)) for a residual block, and the coarse mask,
+        None for a static block.
     """
     if not block.is_dynamic:
-        return block.relu(block.checkpointed_branch(x) + block.identity(x)), None
+        return block.finish(block.checkpointed_branch(x), x), None
     mask = block.masker(x)
-    out = block.checkpointed_branch(x)
-    pixels = upsample_mask(mask, block.masker.granularity, out.shape[-2:])
-    return block.relu(out * pixels.to(out.dtype) + block.identity(x)), mask
+    size = conv_size(x.shape[-2:], block.stride_product)
+    pixels = upsample_mask(mask, block.masker.granularity, size)
+    out = block.checkpointed_branch(x, pixels)
+    return block.finish(out * pixels.to(out.dtype), x), mask

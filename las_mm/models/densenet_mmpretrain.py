@@ -1,0 +1,105 @@
+"""LAS-DenseNet as a backbone of mmpretrain's classifiers: dense layers with a masker each."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmpretrain.models.backbones.densenet import DenseLayer, DenseNet
+from mmpretrain.registry import MODELS
+from torch import Tensor, nn
+
+from las_mm.accounting import conv_macs
+from las_mm.layers import DynamicBlock
+
+from .backbone import DynamicBackbone
+
+
+class LASDenseLayer(DynamicBlock, DenseLayer):
+    """A dense layer that computes new features at active patches only.
+
+    There is no addition: the concatenation of all features takes the place of the shortcut, and
+    skipped pixels of the new features are zero. Norms stand before the convolutions.
+    """
+
+    plain_branch = False
+
+    @property
+    def with_cp(self) -> bool:
+        """Whether the backward pass computes the branch again, DenseNet's ``memory_efficient``."""
+        return self.memory_efficient
+
+    def branch_layers(self) -> Iterator[tuple[nn.Module, nn.Module]]:
+        yield self.conv1, self.norm1
+        yield self.conv2, self.norm2
+
+    def branch(self, x: Tensor, pixels: Tensor | None = None) -> Tensor:
+        x = self.conv1(self.act(self.norm1(x)))
+        x = self.conv2(self.act(self.norm2(x)))
+        return F.dropout(x, self.drop_rate, self.training) if self.drop_rate else x
+
+    def finish(self, branch: Tensor, x: Tensor) -> Tensor:
+        return branch
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Features (N, C_i, H, W) of all layers before -> new ones (N, growth_rate, H, W)."""
+        return super().forward(torch.cat(list(features), 1))
+
+
+@MODELS.register_module()
+class LASDenseNet(DynamicBackbone, DenseNet):
+    """LAS-DenseNet for mmpretrain; each of the four dense blocks is a stage.
+
+    Args:
+        arch: ``'121'``, ``'161'``, ``'169'``, ``'201'`` or DenseNet's dict.
+        granularity: S_net, one S per dense block, as ``'4-4-2-1'`` or a sequence of integers.
+        executor: How inference runs; dense layers run ``dense`` whichever it is.
+        freeze_maskers: Whether ``frozen_stages`` freeze their maskers, too.
+        masker: Further arguments of :class:`~las_mm.layers.Masker`.
+        **kwargs: Every other option of mmpretrain's DenseNet.
+
+    Raises:
+        TypeError, ValueError: If an option is not one of the allowed ones.
+
+    Example:
+        >>> LASDenseNet('121', granularity='4-4-2-1')
+    """
+
+    def __init__(
+        self,
+        arch: str | dict = '121',
+        granularity: str | Sequence[int] = (4, 4, 2, 1),
+        executor: str = 'dense',
+        freeze_maskers: bool = False,
+        masker: dict | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if not isinstance(arch, dict) and arch not in self.arch_settings:
+            allowed = ', '.join(sorted(self.arch_settings))
+            raise ValueError(f'arch: got {arch!r}; choose one of {allowed}, or give a dict')
+        super().__init__(arch, **kwargs)
+        for layer in self.modules():
+            if type(layer) is DenseLayer:
+                layer.__class__ = LASDenseLayer  # DenseNet names its layers' class in its own code
+        self.make_dynamic(granularity, executor, freeze_maskers, masker)
+        self.arch_name = arch if isinstance(arch, str) else 'custom'
+        self._freeze_stages()  # again: now there are maskers
+
+    @property
+    def title(self) -> str:
+        return f'LAS-DenseNet-{self.arch_name}'
+
+    @property
+    def dynamic_stages(self) -> dict[str, nn.Module]:
+        return {f'stages.{index}.block': stage.block for index, stage in enumerate(self.stages)}
+
+    @property
+    def stem_layers(self) -> list[nn.Conv2d | nn.MaxPool2d]:
+        return [self.stem[0], self.stem[-1]]
+
+    def fixed_macs(self) -> int:
+        """The stem's and the transitions'."""
+        macs = super().fixed_macs()
+        for stage, transition in zip(self.stages[:-1], self.transitions[:-1], strict=True):
+            macs += conv_macs(transition.conv, stage.block[-1].trace.size)
+        return macs
