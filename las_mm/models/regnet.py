@@ -12,7 +12,7 @@ from .backbone import DynamicBackbone, refuse_options
 
 def _arch(w0: int, wa: float, wm: float, group_w: int, depth: int, se_ratio: float = 0) -> dict:
     shape = dict(w0=w0, wa=wa, wm=wm, group_w=group_w, depth=depth, bot_mul=1.0)
-    return dict(shape, se_ratio=se_ratio, half_up=True)
+    return dict(shape, se_ratio=se_ratio, torchvision_widths=True)
 
 
 # What OpenMMLab's tables lack, in its notation (Radosavovic et al., "Designing Network Design
@@ -59,8 +59,8 @@ class SERegNetMixin:
 
     Args:
         arch: Name of an architecture, such as ``'regnety_400mf'`` or ``'regnetx_3.2gf'``, or a dict
-            of ``w0, wa, wm, group_w, depth, bot_mul`` and, for RegNetY, ``se_ratio``; ``half_up``
-            rounds halves of a group's width up as torchvision does, not to even as OpenMMLab.
+            of ``w0, wa, wm, group_w, depth, bot_mul`` and, for RegNetY, ``se_ratio`` and
+            ``torchvision_widths``, which rounds widths to groups as torchvision does.
         **kwargs: Every option of the framework's RegNet, except ``dcn`` and ``plugins``.
 
     Raises:
@@ -83,12 +83,14 @@ class SERegNetMixin:
     def quantize_float(self, number: float, divisor: int) -> int:
         """The multiple of ``divisor`` nearest to ``number``.
 
-        The two roundings differ in RegNetX-400MF and RegNetY-800MF and 8.0GF; each architecture
-        follows the one that its published weights have.
+        torchvision rounds halves up and never loses more than a tenth, OpenMMLab halves to even;
+        it matters in RegNetX-400MF and RegNetY-800MF and 8.0GF. Each architecture follows the one
+        that its published weights have.
         """
-        if self.arch.get('half_up'):
-            return int(number + divisor / 2) // divisor * divisor
-        return super().quantize_float(number, divisor)
+        if not self.arch.get('torchvision_widths'):
+            return super().quantize_float(number, divisor)
+        nearest = int(number + divisor / 2) // divisor * divisor
+        return nearest if nearest >= 0.9 * number else nearest + divisor
 
     def make_res_layer(self, block: type[nn.Module], **kwargs: Any) -> nn.Module:
         """The framework's stage, of gated blocks."""

@@ -1,5 +1,7 @@
 """RegNetX/Y and LAS-RegNet as backbones of mmdet's detectors."""
 
+from typing import Any
+
 from mmdet.models.backbones.regnet import RegNet
 from mmdet.models.backbones.resnext import Bottleneck
 from mmdet.registry import MODELS
@@ -8,7 +10,16 @@ from .regnet import GatedBlock, LASRegNetMixin, SERegNetMixin
 
 
 class RegNetBlock(GatedBlock, Bottleneck):
-    """mmdet's ResNeXt bottleneck with a gate and a masker."""
+    """mmdet's ResNeXt bottleneck with a gate and a masker.
+
+    Args:
+        base_width: Width of a group.
+        **kwargs: mmdet's other arguments.
+    """
+
+    def __init__(self, *args: Any, base_width: int, **kwargs: Any) -> None:
+        # mmdet rounds a product of floats down, which makes 15 of 784 * (16 / 784).
+        super().__init__(*args, base_width=base_width + 1e-6, **kwargs)
 
 
 @MODELS.register_module()
