@@ -41,7 +41,7 @@ class LASResNetMixin(DynamicBackbone):
             allowed = ', '.join(map(str, self.arch_settings))
             raise ValueError(f'depth: got {depth!r}; choose one of {allowed}')
         refuse_options(kwargs, 'dcn', 'plugins')
-        super().__init__(depth, **kwargs)
+        super().__init__(depth=depth, **kwargs)
         self.make_dynamic(granularity, executor, freeze_maskers, masker)
         self._freeze_stages()  # again: now there are maskers
 
