@@ -106,6 +106,17 @@ def set_amp(cfg: Config) -> None:
     cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
 
 
+def distribute_on_cpu(cfg: Config) -> None:
+    """Join the launcher's processes by gloo; mmengine's own way asks for a GPU."""
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group('gloo')
+    cfg.model_wrapper_cfg = dict(
+        type='MMDistributedDataParallel',
+        device_ids=None,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    )
+
+
 def build_runner(cfg: Config) -> Runner:
     """The runner that the config asks for.
 
@@ -114,6 +125,6 @@ def build_runner(cfg: Config) -> Runner:
     """
     if not torch.cuda.is_available():
         torch.set_flush_denormal(True)
-        if cfg.get('env_cfg', {}).get('dist_cfg', {}).get('backend') == 'nccl':
-            cfg.env_cfg.dist_cfg.backend = 'gloo'
+        if cfg.get('launcher') == 'pytorch':
+            distribute_on_cpu(cfg)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

@@ -77,6 +77,7 @@ def runner_of(
             optimizer=options.pop('optimizer', dict(type='SGD', lr=0.01, momentum=0.9)),
             paramwise_cfg=dict(custom_keys=dict(masker=dict(lr_mult=masker_lr_mult))),
             clip_grad=dict(max_norm=10),
+            **options.pop('optim_wrapper', {}),
         ),
         param_scheduler=[dict(type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True)],
         default_hooks=dict(
