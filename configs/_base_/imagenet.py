@@ -17,9 +17,10 @@ test_cfg = {}
 auto_scale_lr = dict(base_batch_size=512)
 default_hooks = dict(checkpoint=dict(type='CheckpointHook', max_keep_ckpts=3, save_best='auto'))
 
-custom_hooks = [dict(type='SafeCheckpointHook')]
+custom_hooks = [dict(type='InvalidLossHook'), dict(type='SafeCheckpointHook')]
 las_hooks = [
     dict(type='GumbelTemperatureHook', start=5.0, end=0.1),
     dict(type='LatencyReportHook', devices=['v100', 'gtx1080', 'tx2', 'nano']),
+    dict(type='InvalidLossHook'),
     dict(type='SafeCheckpointHook'),
 ]

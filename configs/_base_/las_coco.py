@@ -8,5 +8,6 @@ custom_imports = dict(imports=['las_mm'])
 las_hooks = [
     dict(type='GumbelTemperatureHook', start=0.1),
     dict(type='LatencyReportHook', devices=['v100', 'gtx1080', 'tx2'], input_size=(800, 1344)),
+    dict(type='InvalidLossHook'),
     dict(type='SafeCheckpointHook'),
 ]

@@ -1,6 +1,7 @@
 """mmengine hooks: temperature schedule, sparsity losses, distillation, latency report."""
 
 from .distillation import DistillationHook
+from .invalid_loss import InvalidLossHook
 from .latency_report import LatencyReportHook
 from .safe_checkpoint import SafeCheckpointHook
 from .sparsity import SparsityLossHook
@@ -9,6 +10,7 @@ from .temperature import GumbelTemperatureHook
 __all__ = [
     'DistillationHook',
     'GumbelTemperatureHook',
+    'InvalidLossHook',
     'LatencyReportHook',
     'SafeCheckpointHook',
     'SparsityLossHook',
