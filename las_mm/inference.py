@@ -40,8 +40,9 @@ def optimize_for_inference(model: Model, executor: str = 'auto') -> Model:
     check_executor(executor)
     restore_after_inference(model).eval()
     for backbone in [part for part in model.modules() if isinstance(part, DynamicBackbone)]:
-        for name in backbone.stage_names:
-            setattr(backbone, name, InferenceStage(getattr(backbone, name), backbone.executor))
+        for name, stage in backbone.dynamic_stages.items():
+            if isinstance(stage, nn.Sequential):  # a dense block reads every earlier output
+                setattr(backbone, name, InferenceStage(stage, backbone.executor))
         backbone.executor = executor
     blocks = [part for part in model.modules() if isinstance(part, DynamicBlock)]
     inside_blocks = {part for block in blocks for part in block.modules()}

@@ -1,5 +1,8 @@
 """LAS-DenseNet: exact against static, zeros where skipped, known sizes."""
 
+import copy
+from math import prod
+
 import pytest
 import torch
 from mmpretrain.registry import MODELS
@@ -8,6 +11,7 @@ from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import las_mm  # noqa: F401  (registers the backbones)
+from las_mm.inference import optimize_for_inference
 from las_mm.latency import describe_backbone
 from las_mm.ops import upsample_mask
 from las_mm.rates import RateMeter
@@ -79,6 +83,18 @@ def test_recomputing_changes_no_gradient():
         assert torch.equal(a, b), name
 
 
+def test_other_executors_leave_its_layers_to_the_dense_one():
+    torch.manual_seed(0)
+    network = undecided(randomize(build()))
+    network.eval()
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        dense = network(x)
+        fast = optimize_for_inference(copy.deepcopy(network), executor='torch')
+        for out, wanted in zip(fast(x), dense, strict=True):
+            torch.testing.assert_close(out, wanted, rtol=1e-3, atol=1e-4)
+
+
 def test_densenet121_has_its_known_size():
     """7 978 856 parameters and 2.834 G multiply–accumulates, as torchvision publishes them."""
     with FakeTensorMode(), torch.no_grad():
@@ -90,8 +106,9 @@ def test_densenet121_has_its_known_size():
     assert sum(static) + classifier + 1000 == 7978856
     cost = network.cost(classifier)
     assert cost.static / 1e9 == pytest.approx(2.834, abs=6e-4)
-    logits = sum(b.masker.conv.weight.numel() * b.trace.mask.numel() for b in network.blocks)
-    assert 2 * (network.cost().static + logits) == counter.get_total_flops()
+    # In inference a masker is one 1×1 filter at the input's resolution.
+    maskers = sum(b.masker.conv.in_channels * prod(b.trace.input_size) for b in network.blocks)
+    assert 2 * (network.cost().static + maskers) == counter.get_total_flops()
 
 
 def test_report_has_rates_and_macs_but_no_latency():

@@ -1,5 +1,7 @@
 """LAS-RegNet: exact against static, squeeze-and-excitation over active pixels, known sizes."""
 
+import copy
+
 import pytest
 import torch
 import torchvision
@@ -8,6 +10,7 @@ from mmpretrain.registry import MODELS as MMPRETRAIN
 from networks import always, decide, randomize, undecided
 from torch._subclasses import FakeTensorMode
 
+from las_mm.inference import optimize_for_inference
 from las_mm.latency import describe_backbone
 from las_mm.models.regnet import ARCHITECTURES
 from las_mm.ops import upsample_mask
@@ -92,7 +95,7 @@ def test_what_is_skipped_is_never_read(block):
 
     block.norm2.register_forward_hook(spoil)
     assert torch.equal(block(x), wanted)
-    block.masker.logits = lambda x: torch.ones(2, 2, 3, 4, dtype=x.dtype)
+    decide(block, torch.ones(2, 1, 3, 4))
     assert not torch.equal(block(x), wanted)
 
 
@@ -132,6 +135,22 @@ def test_recomputing_changes_no_gradient(framework):
         sum(out.square().mean() for out in network(x)).backward()
     for (name, a), b in zip(plain.named_parameters(), frugal.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, msg=name)
+
+
+@pytest.mark.parametrize('arch', [X, Y], ids=['X', 'Y'])
+def test_sparse_inference_is_the_dense_one(framework, arch):
+    torch.manual_seed(0)
+    network = undecided(randomize(build(framework, arch=arch)))
+    network.eval()
+    x = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        dense = network(x)
+        masks = [trace.mask for trace in network.traces]
+        for model in (network, optimize_for_inference(copy.deepcopy(network), executor='torch')):
+            model.executor = 'torch'
+            for out, wanted in zip(model(x), dense, strict=True):
+                torch.testing.assert_close(out, wanted, rtol=1e-3, atol=1e-4)
+            assert all(torch.equal(t.mask, m) for t, m in zip(model.traces, masks, strict=True))
 
 
 # torchvision's RegNetX-400MF rounds its last width to 400, the paper's and OpenMMLab's is 384.
