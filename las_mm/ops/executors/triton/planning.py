@@ -47,7 +47,7 @@ def plan_backbone(
     options = options or current_options()
     with use_options(options):
         inputs = _stage_inputs(backbone, example)
-    stages = [Stage(tuple(getattr(backbone, name))) for name in backbone.stage_names]
+    stages = [Stage(tuple(stage)) for stage in backbone.dynamic_stages.values()]
     planned = [s for s in stages if _can_run(s.blocks, inputs[id(s.blocks[0])])]
     for stage in planned:
         stage.mode = _choose_mode(stage, inputs[id(stage.blocks[0])], options, r_th)
@@ -98,7 +98,7 @@ def _stage_inputs(backbone: 'DynamicBackbone', example: Tensor) -> dict[int, Ten
     def remember_input(block: 'DynamicBlock', args: tuple[Tensor, ...]) -> None:
         inputs[id(block)] = args[0].contiguous(memory_format=torch.channels_last)
 
-    firsts = [getattr(backbone, name)[0] for name in backbone.stage_names]
+    firsts = [stage[0] for stage in backbone.dynamic_stages.values()]
     handles = [block.register_forward_pre_hook(remember_input) for block in firsts]
     try:
         backbone(example)
