@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from las_mm.cli import add_common_arguments, load_config, run_cli
 from las_mm.prediction import Predictor
-from las_mm.visualization import MaskPanel, draw_grid, mask_panels
+from las_mm.visualization import MaskPanel, draw_grid, mask_panels, save_figure
 
 SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff'}
 
@@ -67,8 +67,7 @@ def main() -> None:
         masks = mask_panels(prediction.image, prediction.traces, args.level)
         rows.append([MaskPanel(path.name, prediction.painted), *masks])
     out = Path(args.out or Path(cfg.work_dir) / 'masks.png')
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draw_grid(rows, args.columns).savefig(out, dpi=120)
+    save_figure(draw_grid(rows, args.columns), out)
     print(f'{len(rows)} images drawn in {out}')
 
 
