@@ -61,12 +61,12 @@ setup(
     license='Apache-2.0',
     packages=find_packages(include=('las_mm*', 'latency_predictor*')),
     package_data={
-        'las_mm': ['py.typed', '**/*.cpp', '**/*.h'],
+        'las_mm': ['py.typed', '**/*.cpp', '**/*.h', 'html_report/*.*'],
         'latency_predictor': ['py.typed', '*.yaml', '*.yml', '**/*.yaml', '**/*.yml'],
     },
     cmdclass={'build_py': BuildWithMim},
     python_requires='>=3.10',
-    install_requires=['mmengine>=0.10.7,<0.11', 'numpy', 'PyYAML', 'rich', 'torch>=2.0'],
+    install_requires=['jinja2', 'mmengine>=0.10.7,<0.11', 'numpy', 'PyYAML', 'rich', 'torch>=2.0'],
     extras_require={**EXTRAS, 'all': sorted({pin for pins in EXTRAS.values() for pin in pins})},
     classifiers=[
         'License :: OSI Approved :: Apache Software License',

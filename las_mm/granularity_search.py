@@ -9,6 +9,7 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
+from las_mm.files import write_whole
 from las_mm.latency import describe_backbone
 from las_mm.models.backbone import find_backbone
 from latency_predictor import LatencyModel, NetworkSpec
@@ -136,6 +137,4 @@ def write_config(base: str | Path, target: str | Path, granularity: GRANULARITY,
     text = (
         f'# {why}\n_base_ = {inherited!r}\n\nmodel = dict(backbone=dict(granularity={label!r}))\n'
     )
-    temporary = target.with_name(target.name + '.tmp')
-    temporary.write_text(text, encoding='utf-8')
-    os.replace(temporary, target)
+    write_whole(target, text)

@@ -1,8 +1,8 @@
 """Pictures of masks: bright where a patch was computed, dim where it was skipped (Fig. 9, 12)."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from las_mm.files import write_whole
 from las_mm.layers import BlockTrace
 
 DIMMED = 0.25
@@ -121,11 +122,6 @@ def save_figure(figure: Figure, path: str | Path, dpi: int = 120) -> None:
     Raises:
         ValueError: If matplotlib does not know that format.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.tmp')
-    try:
-        figure.savefig(temporary, dpi=dpi, format=path.suffix[1:].lower() or 'png')
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    data = BytesIO()
+    figure.savefig(data, dpi=dpi, format=Path(path).suffix[1:].lower() or 'png')
+    write_whole(path, data.getvalue())

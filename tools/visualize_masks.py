@@ -15,10 +15,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from las_mm.cli import add_common_arguments, load_config, run_cli
-from las_mm.prediction import Predictor
+from las_mm.prediction import Predictor, image_files
 from las_mm.visualization import MaskPanel, draw_grid, mask_panels, save_figure
-
-SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff'}
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,21 +35,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', default='cpu', help='where to run, such as cuda:0')
     add_common_arguments(parser)
     return parser.parse_args()
-
-
-def image_files(names: list[str]) -> list[Path]:
-    """The files named, and those in folders named, in order.
-
-    Raises:
-        FileNotFoundError: If there is none.
-    """
-    files = []
-    for path in map(Path, names):
-        inside = sorted(p for p in path.glob('*') if p.suffix.lower() in SUFFIXES)
-        files.extend(inside if path.is_dir() else [path])
-    if not files:
-        raise FileNotFoundError(f'images: no image in {", ".join(names)}; give files or folders')
-    return files
 
 
 def main() -> None:
