@@ -51,7 +51,7 @@ test-demo:
 
 test: setup  ## check the style and run all tests
 	$(PY) -m ruff check .
-	OMP_NUM_THREADS=1 $(PY) -m pytest --durations=10 $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --durations=10 $(PYTEST_ARGS)
 
 lint: setup  ## check the style only
 	$(PY) -m ruff check .

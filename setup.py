@@ -4,6 +4,7 @@ The exact versions that the project is tested with are in requirements/; here ar
 an environment made by other means may have.
 """
 
+import runpy
 import shutil
 from pathlib import Path
 
@@ -52,6 +53,30 @@ class BuildWithMim(build_py):
                 shutil.copy2(source, target)
 
 
+def cpu_extension() -> dict:
+    """Arguments of ``setup`` that compile the CPU executor.
+
+    None where PyTorch is missing or compiling fails: it is then built on first use.
+    """
+    try:
+        from torch.utils.cpp_extension import BuildExtension, CppExtension
+    except ImportError:
+        return {}
+    folder = Path('las_mm', 'ops', 'executors', 'cpu')
+    build = runpy.run_path(str(ROOT / folder / 'build.py'))
+    extension = CppExtension(
+        '.'.join([*folder.parts, build['NAME']]),
+        [str(folder / 'csrc' / Path(source).name) for source in build['sources']()],
+        extra_compile_args=build['compile_args'](),
+        extra_link_args=build['link_args'](),
+        optional=True,
+    )
+    # Without ninja, whose failure would not count as that of an optional extension.
+    return {'ext_modules': [extension], 'command': BuildExtension.with_options(use_ninja=False)}
+
+
+extension = cpu_extension()
+
 setup(
     name='las_mm',
     version=read_version(),
@@ -64,7 +89,11 @@ setup(
         'las_mm': ['py.typed', '**/*.cpp', '**/*.h', 'html_report/*.*'],
         'latency_predictor': ['py.typed', '*.yaml', '*.yml', '**/*.yaml', '**/*.yml'],
     },
-    cmdclass={'build_py': BuildWithMim},
+    ext_modules=extension.get('ext_modules', []),
+    cmdclass={
+        'build_py': BuildWithMim,
+        **({'build_ext': extension['command']} if extension else {}),
+    },
     python_requires='>=3.10',
     install_requires=['jinja2', 'mmengine>=0.10.7,<0.11', 'numpy', 'PyYAML', 'rich', 'torch>=2.0'],
     extras_require={**EXTRAS, 'all': sorted({pin for pins in EXTRAS.values() for pin in pins})},

@@ -37,6 +37,9 @@ def run_cli(main: Callable[[], None]) -> None:
 def one_line(error: BaseException) -> str:
     """The message of ``error`` without what registries put around it."""
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    # A data loader's worker sends its whole traceback, which ends in "SomeError: message".
+    if 'Original Traceback' in text:
+        text = text.strip().splitlines()[-1].partition(': ')[2]
     # mmengine's registries prefix "class `X` in some/file.py: ".
     marker = '.py: '
     if text.startswith('class `') and marker in text:

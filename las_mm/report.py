@@ -166,10 +166,17 @@ def _device_table(report: Report) -> Table:
 
 def _summary(report: Report) -> str:
     flops, objects = report['flops'], report.get('object_rates')
+    measured = report.get('measured')
     text = (
         f'backbone FLOPs (MACs): {flops["dynamic"] / 1e9:.3f} G of {flops["static"] / 1e9:.3f} G '
         f'static, ratio {flops["ratio"]:.3f}'
     )
+    if measured:
+        text += (
+            f'\nmeasured on this {measured["device"]}, last image: static '
+            f'{measured["static_ms"]:.2f} ms, dynamic {measured["dynamic_ms"]:.2f} ms, '
+            f'ratio {measured["ratio"]:.3f}'
+        )
     if objects:
         text += (
             f'\nactivation rate inside ground-truth boxes {objects["inside"]:.3f}, outside '

@@ -12,7 +12,7 @@ import numpy as np
 
 from . import operators as ops
 from .operators import Operator
-from .rates import KERNEL, active_patches, halo_edge
+from .rates import KERNEL, active_patches
 from .spec import BlockSpec, LayerSpec
 
 __all__ = ['DEFAULT_FUSION', 'Fusion', 'conv1_map', 'dynamic_first_convolution', 'dynamic_rest',
@@ -97,7 +97,7 @@ def _first_convolution(block: BlockSpec, out_channels: int, batch_size: int) -> 
 
 
 def _second_convolution(block: BlockSpec, batch_size: int) -> Operator:
-    stride, dilation = (1, 1) if block.kind == 'basic' else (block.stride, block.dilation)
+    stride, dilation = _conv2_step(block)
     return ops.convolution('conv2', block.mid_channels, block.mid_channels, block.height,
                            block.width, KERNEL, stride, block.groups, dilation, batch_size)
 
@@ -113,16 +113,17 @@ def _squeeze_excitation(block, patch, patches, batch_size, is_patch) -> list[Ope
 
 
 def _patch_sizes(block: BlockSpec):
-    """S x S patch of the block's output (cut to the map) and what its 3x3 window reads."""
-    inner = block if block.kind == 'bottleneck' else None
+    """S x S patch of the block's output, and what the 3x3 of conv2 reads; both cut to their map."""
+    stride, dilation = _conv2_step(block)
     patch = (min(block.granularity, block.height), min(block.granularity, block.width))
-    if inner is None:  # second 3x3 of a basic block: stride and dilation 1
-        halo = (min(patch[0] + KERNEL - 1, block.height), min(patch[1] + KERNEL - 1, block.width))
-        return patch, halo
-    source = _source_size(block)
-    halo = tuple(min(halo_edge(edge, block), full)
-                 for edge, full in zip(patch, source, strict=True))
+    halo = tuple(min((edge - 1) * stride + (KERNEL - 1) * dilation + 1, full)
+                 for edge, full in zip(patch, conv1_map(block), strict=True))
     return patch, halo
+
+
+def _conv2_step(block: BlockSpec) -> tuple[int, int]:
+    """Stride and dilation of conv2; in a basic block conv1 has the block's."""
+    return (1, 1) if block.kind == 'basic' else (block.stride, block.dilation)
 
 
 def conv1_map(block: BlockSpec) -> tuple[int, int]:
@@ -146,8 +147,8 @@ def dynamic_first_convolution(block: BlockSpec, activation_rate, dilated_rate=No
     _, halo = _patch_sizes(block)
     patches = active_patches(block, activation_rate, batch_size)
     if dilated_rate is not None:
-        share = np.asarray(dilated_rate, float) * target[0] * target[1] / (halo[0] * halo[1])
-        patches = batch_size * np.ceil(share - 1e-9)
+        pixels = np.asarray(dilated_rate, float) * target[0] * target[1]
+        patches = batch_size * pixels / (halo[0] * halo[1])  # as many pixels, not whole patches
     kernel, stride, dilation = ((KERNEL, block.stride, block.dilation) if block.kind == 'basic'
                                 else (1, 1, 1))
     head = [ops.masker(block.in_channels, *source, patches=batch_size),
@@ -172,7 +173,7 @@ def dynamic_rest(block: BlockSpec, activation_rate, fusion: Fusion = DEFAULT_FUS
     patch, halo = _patch_sizes(block)
     source, target = conv1_map(block), (block.height, block.width)
     patches = active_patches(block, activation_rate, batch_size)
-    stride, dilation = (1, 1) if block.kind == 'basic' else (block.stride, block.dilation)
+    stride, dilation = _conv2_step(block)
     result = []
     if not fusion.gather_conv2:
         result.append(ops.gather('gather_conv2', block.mid_channels, halo, patches, source,
@@ -180,8 +181,9 @@ def dynamic_rest(block: BlockSpec, activation_rate, fusion: Fusion = DEFAULT_FUS
     result.append(ops.dynamic_convolution(
         'gather_conv2' if fusion.gather_conv2 else 'conv2', block.mid_channels, block.mid_channels,
         patch, patches, KERNEL, stride, block.groups, dilation,
-        source=source if fusion.gather_conv2 else None, batch_size=batch_size,
-        distinct_rate=dilated_rate))
+        source=source if fusion.gather_conv2 else None,
+        target=target if fusion.conv3_add and block.kind == 'basic' else None,
+        batch_size=batch_size, distinct_rate=dilated_rate))
     if block.se_channels:
         result += _squeeze_excitation(block, patch, patches, batch_size, is_patch=True)
     if block.kind == 'bottleneck':

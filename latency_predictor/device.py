@@ -68,7 +68,8 @@ class Device:
         padding_skipped: share of the multiplications with zero padding that are not done.
         channels_last: 1 where the channels of a pixel are contiguous in memory (NHWC), so that
             already a single pixel is a long run; 0 for NCHW.
-        any_tile: 1 where kernels take tiles of any exact divisor, 0 for the paper's powers of two.
+        any_tile: 1 where kernels take tiles of any exact divisor and cut the last one to what is
+            left, 0 for the paper's powers of two.
         halo_reuse: 1 where an engine's local memory keeps the halo that neighbouring patches share
             (a CPU's caches); 0 for the paper's model, where each tile loads its own.
         sources: for each number, where it is from.

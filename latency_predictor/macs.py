@@ -6,6 +6,7 @@ head in full, the masker's 1x1 convolution (2 logits per patch) as it is.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,6 +64,7 @@ def network_macs(network: NetworkSpec, activation_rates=1.0, dilated_rates=None)
     return Macs(outside + sum(b.static for b in blocks), outside + sum(b.dynamic for b in blocks))
 
 
+@functools.lru_cache(maxsize=256)
 def rate_for_macs_ratio(network: NetworkSpec, target: float) -> float:
     """The activation rate r, one for all blocks, at which F_dyn / F_stat is ``target``.
 

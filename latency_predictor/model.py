@@ -178,18 +178,13 @@ class LatencyModel:
             return sum(s.total for s in found) + np.zeros(len(rates)), found
 
         rest, rest_found = run(dynamic_rest(spec, rates, fusion, self.batch_size, dilated))
-        options = {}
-        for fused in (True, False):
-            if fusion.masker_conv1 in (None, fused):
-                options[fused] = run(dynamic_first_convolution(
-                    spec, rates, dilated, fused, fusion, self.batch_size))
-        if len(options) == 1:
-            fused, = options
-            chosen = np.full(len(rates), fused)
-        else:  # r > r_th: fusing is predicted to be faster (Section 3.4)
-            chosen = options[True][0] <= options[False][0]
-        first = np.where(chosen, *(options.get(f, (0.0,))[0] for f in (True, False)))
-        return first + rest, chosen, (options, rest_found)
+        allowed = (True, False) if fusion.masker_conv1 is None else (fusion.masker_conv1,)
+        options = {fused: run(dynamic_first_convolution(spec, rates, dilated, fused, fusion,
+                                                        self.batch_size)) for fused in allowed}
+        never = np.full(len(rates), np.inf), []
+        together, apart = (options.get(fused, never)[0] for fused in (True, False))
+        # Fused where that is predicted to be faster, i.e. r > r_th (Section 3.4).
+        return np.minimum(together, apart) + rest, together <= apart, (options, rest_found)
 
     def _blocks(self, spec, names, rates, dilated, fusion) -> list[BlockLatency]:
         """Blocks of one shape under different names and rates."""

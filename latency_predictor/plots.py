@@ -11,7 +11,7 @@ import numpy as np
 
 from .search import StageCurves
 
-__all__ = ['PLOT_SUFFIXES', 'plot_frontier', 'plot_ratio_over_granularity',
+__all__ = ['PLOT_SUFFIXES', 'check_suffix', 'plot_frontier', 'plot_ratio_over_granularity',
            'plot_ratio_over_rate', 'read_frontier', 'render']
 
 PLOT_SUFFIXES = ('.png', '.pdf', '.svg')
@@ -99,11 +99,16 @@ def plot_frontier(points: Sequence[tuple[str, float, float]], title: str):
     return figure
 
 
-def render(figure, path: str | Path) -> bytes:
-    """The figure as a file's content; the format is the path's suffix."""
+def check_suffix(path: str | Path) -> str:
+    """The file format that the path's suffix names; ValueError for one that is not known."""
     suffix = Path(path).suffix.lower()
     if suffix not in PLOT_SUFFIXES:
         raise ValueError(f"plot file '{path}' must end in {', '.join(PLOT_SUFFIXES)}")
+    return suffix[1:]
+
+
+def render(figure, path: str | Path) -> bytes:
+    """The figure as a file's content; the format is the path's suffix."""
     content = io.BytesIO()
-    figure.savefig(content, format=suffix[1:], dpi=150)
+    figure.savefig(content, format=check_suffix(path), dpi=150)
     return content.getvalue()

@@ -7,11 +7,13 @@ pixel touches).
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from .spec import BlockSpec
 
-__all__ = ['active_patches', 'check_rate', 'expected_dilated_rate', 'halo_edge']
+__all__ = ['active_patches', 'check_rate', 'expected_dilated_rate']
 
 KERNEL = 3  # the convolution inside every block is 3x3
 
@@ -36,11 +38,6 @@ def active_patches(block: BlockSpec, activation_rate, batch_size: int = 1):
     return batch_size * np.ceil(exact - 1e-9)
 
 
-def halo_edge(size: int, block: BlockSpec) -> int:
-    """Edge of what the 3x3 convolution reads to compute an edge of ``size`` outputs."""
-    return (size - 1) * block.stride + (KERNEL - 1) * block.dilation + 1
-
-
 def expected_dilated_rate(activation_rate, granularity: int, stride: int = 1, dilation: int = 1):
     """Expected r_dilated when the patches of the coarse mask are active independently.
 
@@ -60,6 +57,7 @@ def expected_dilated_rate(activation_rate, granularity: int, stride: int = 1, di
     return needed.mean((-2, -1))
 
 
+@functools.cache
 def _patches_in_reach(granularity: int, stride: int, dilation: int) -> np.ndarray:
     """For each pixel of one patch edge (sS pixels of conv1's output): patches that may need it."""
     pixels = np.arange(granularity * stride)

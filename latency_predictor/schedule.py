@@ -69,6 +69,7 @@ class Schedule:
     Attributes:
         name: the operator's.
         data, computation, launch: seconds.
+        total: seconds, launch included and overlap taken off.
         tile: (T_P, T_C, T_S1, T_S2) of the best tile, last axis of length 4.
     """
 
@@ -164,11 +165,12 @@ def schedule(operator: Operator, device: Device, precision: str = 'fp32',
     lanes = device.macs_per_second(precision)
     parallel = device.lanes[precision] * device.pipeline_depth
     macs = operator.macs_per_output * (1 - device.padding_skipped * operator.padding_share)
-    tile_time = outputs * macs / (
-        lanes * engine_utilisation(outputs, parallel))
+    tile_time = outputs * macs / (lanes * engine_utilisation(outputs, parallel))
     groups = np.ceil(patches[:, None, None] / together)  # (R, T, 1): ceil(P / T_P)
     count = groups * terms.tiles_per_patch  # (R, T, M): n
     computation = np.ceil(count / device.processing_engines) * tile_time
+    if device.any_tile:  # the last tile is cut to the patches that are left
+        computation *= patches[:, None, None] / np.maximum(groups * together, 1)
 
     data = _onchip_elements(operator, terms, patches, count, bool(device.halo_reuse))
     data *= element / (device.onchip_bandwidth * 1e9)

@@ -174,8 +174,8 @@ r_l of stage 1 of ResNet-101 on V100:
   at r = 0.5: {holds(gain < 0.05)}.
 - "r_l is closer to the FLOPs ratio on TX2": mean of r_l - F_dyn/F_stat in Table 2 is
   {gap('tx2'):.3f} on TX2, {gap('v100'):.3f} on V100: {holds(abs(gap('tx2')) < abs(gap('v100')))}.
-- Sweet spots 4/7/8, 4/7, 2/7, 1 of the four stages; ours (the smallest S that no larger one beats by
-  more than 0.05 in r_l); RegNetY-800MF on TX2: {regnet_knee}.
+- Sweet spots 4/7/8, 4/7, 2/7, 1 of the four stages; ours, the smallest S that no larger one beats
+  by more than 0.05 in r_l, are below; RegNetY-800MF on TX2 at r = 0.5: {regnet_knee}.
 
 {markdown_table(('device', 'r', 'S_net'), knees)}"""
 

@@ -87,3 +87,14 @@ def test_noise_at_the_ends_of_its_range_stays_finite(monkeypatch):
         mask.sum().backward()
         assert mask.unique().tolist() == [end]
         assert values.grad.isfinite().all()
+
+
+@given(finite, finite, st.floats(0.05, 10))
+def test_without_noise_training_decides_as_inference_and_still_learns(keep, skip, temperature):
+    values = logits(keep, skip).requires_grad_()
+    mask = gumbel_decision(values, temperature, training=True, noise=False)
+    assert mask.item() == gumbel_decision(values, temperature, training=False).item()
+    mask.sum().backward()
+    soft = 1 / (1 + math.exp(-(keep - skip) / temperature))
+    slope = soft * (1 - soft) / temperature
+    assert values.grad.flatten().tolist() == pytest.approx([slope, -slope], rel=1e-6, abs=1e-12)

@@ -68,6 +68,8 @@ def test_names_are_escaped(page):
 
 
 def test_measured_latency_is_set_beside_the_predicted(report):
+    report['measured'] = dict(device='cpu', static_ms=8.0, dynamic_ms=2.0)  # as a test leaves it
+    assert '>cpu<' in render_page(report) and '>0.250<' in render_page(report)
     report['measured'] = [dict(device='tx2', static_ms=8.0, dynamic_ms=6.0)]
     text = render_page(report)
     assert '>0.750<' in text and 'No latency was measured' not in text

@@ -58,6 +58,21 @@ def test_by_epoch_needs_epochs(model):
         temperature_at(hook, model, 0, max_epochs=None)
 
 
+@pytest.mark.parametrize(('until', 'noisy'), [(1.0, 300), (0.5, 150), (0.0, 0)])
+def test_noise_stops_at_a_share_of_training(model, until, noisy):
+    hook = GumbelTemperatureHook(noise_until=until)
+    for iteration in (0, 149, 150, 299):
+        temperature_at(hook, model, iteration)
+        noise = {block.masker.noise for block in model.backbone.blocks}
+        assert noise == {iteration < noisy}
+
+
+@pytest.mark.parametrize('value', [-0.1, 1.1, 'half'])
+def test_a_wrong_share_is_named(value):
+    with pytest.raises((TypeError, ValueError), match=f'noise_until: got {value!r}; .*0, 1'):
+        GumbelTemperatureHook(noise_until=value)
+
+
 @pytest.mark.parametrize('value', [0, -1.0, float('nan'), '5', True])
 @pytest.mark.parametrize('field', ['start', 'end'])
 def test_wrong_values_are_named(field, value):

@@ -84,7 +84,17 @@ def tested(run, trained, demo_coco):
     root, _ = trained
     output = run(
         *('tools/test.py', LAS, root / 'las' / 'epoch_1.pth', '--work-dir', root / 'test'),
-        *('--devices', 'tx2,v100', '--out', root / 'predictions.pkl', '--show-dir', 'painted'),
+        *(
+            '--executor',
+            'auto',
+            '--measure',
+            '--devices',
+            'tx2,v100',
+            '--out',
+            root / 'predictions.pkl',
+            '--show-dir',
+            'painted',
+        ),
         *smaller(demo_coco, 'default_hooks.visualization.interval=1'),
     )
     return root, output
@@ -95,6 +105,8 @@ def test_report_is_printed_and_written(tested):
     report = json.loads((root / 'test' / 'latency_report.json').read_text())
     assert [row['device'] for row in report['devices']] == ['tx2', 'v100']
     assert report['images'] == 4
+    measured = report['measured']
+    assert measured['ratio'] == pytest.approx(measured['dynamic_ms'] / measured['static_ms'])
     assert f'ratio {report["flops"]["ratio"]:.3f}' in output
     scalars = next((root / 'test').glob('*/vis_data/*.json')).read_text()
     assert 'latency/tx2_ratio' in scalars
@@ -114,6 +126,22 @@ def test_predictor_reads_the_report(run, tested):
     wanted = json.loads(report.read_text())['devices'][0]
     assert row['device'] == wanted['device'] == 'tx2'
     assert row['dynamic ms'] == pytest.approx(wanted['dynamic_ms'])
+
+
+def test_page_of_the_test_run_is_made(run, tested, demo_coco):
+    root, _ = tested
+    argv = ['tools/report.py', LAS, '--work-dir', root / 'test', '--limit', 2]
+    assert '2 images' in run(*argv, *smaller(demo_coco))
+    page = (root / 'test' / 'report.html').read_text()
+    assert page.count('data:image/jpeg') == 2 * (1 + 4), 'predictions and four stages each'
+    report = json.loads((root / 'test' / 'latency_report.json').read_text())
+    assert f'{report["flops"]["ratio"]:.3f}' in page and 'coco/bbox_mAP' in page
+    assert 'SparsityLossHook' in page, 'the config'
+
+
+def test_page_needs_a_test_run(run, tmp_path):
+    said = run('tools/report.py', LAS, '--work-dir', tmp_path, code=2)
+    assert 'make it with tools/test.py' in said and 'Traceback' not in said
 
 
 def test_test_time_augmentation_runs(run, trained, demo_coco):

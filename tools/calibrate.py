@@ -16,6 +16,7 @@ import dataclasses
 import math
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -177,23 +178,34 @@ def micro_runs(device: str) -> dict:
     return runs
 
 
-def misfit(device: Device, measured: dict[str, float]) -> float:
-    """Mean absolute logarithmic error of the model over the micro-convolutions."""
+def micro_misfit(measured: dict[str, float]) -> Callable[[Device], float]:
+    """Device -> mean absolute logarithmic error of the model over the micro-convolutions."""
     operators = micro_operators()
-    errors = [abs(math.log(float(schedule(operators[name][0], device, tiles='divisors').total) / seconds))
-              for name, seconds in measured.items()]
-    return sum(errors) / len(errors)
+
+    def misfit(device: Device) -> float:
+        predicted = {name: float(schedule(operators[name][0], device, tiles='divisors').total)
+                     for name in measured}
+        return mean_log_error(predicted, measured)
+
+    return misfit
 
 
-def refine(device: Device, measured: dict[str, float]) -> tuple[Device, float]:
-    """Coordinate search over bandwidths, launch cost, peak and overlap; a few hundred trials.
+def mean_log_error(predicted: dict, measured: dict) -> float:
+    """Mean of |ln(predicted / measured)| over the keys of ``measured``."""
+    return sum(abs(math.log(predicted[name] / measured[name])) for name in measured) / len(measured)
+
+
+def refine(device: Device, misfit: Callable[[Device], float],
+           keys=('offchip_bandwidth', 'onchip_bandwidth', 'kernel_launch'),
+           ) -> tuple[Device, float]:
+    """Coordinate search over ``keys``, the fp32 peak and the overlap; a few hundred trials.
 
     Returns the device and its ``misfit``.
     """
-    best, error = device, misfit(device, measured)
+    best, error = device, misfit(device)
 
     def variants(step):
-        for key in ('offchip_bandwidth', 'onchip_bandwidth', 'kernel_launch'):
+        for key in keys:
             for factor in (1 + step, 1 / (1 + step)):
                 yield dataclasses.replace(best, **{key: getattr(best, key) * factor})
         for factor in (1 + step / 4, 1 / (1 + step / 4)):
@@ -204,8 +216,8 @@ def refine(device: Device, measured: dict[str, float]) -> tuple[Device, float]:
 
     step = 0.5
     while step > 0.01:
-        trial_errors = [(misfit(trial, measured), trial) for trial in variants(step)]
-        trial_error, trial = min(trial_errors, key=lambda pair: pair[0])
+        trials = [(misfit(trial), trial) for trial in variants(step)]
+        trial_error, trial = min(trials, key=lambda pair: pair[0])
         if trial_error < error - 1e-6:
             best, error = trial, trial_error
         else:
@@ -243,10 +255,12 @@ def main() -> int:
     restart_with_quiet_allocator(arguments.threads)
     print(f'measuring for about {arguments.seconds + 15:.0f} s')
     timer = Timer(arguments.device, arguments.threads)
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = False  # the micro-convolutions stand for fp32
     with torch.inference_mode():
         guess = first_guess(arguments.name, timer, arguments.threads, arguments.precisions)
         measured, _ = timer.interleaved(micro_runs(arguments.device), arguments.seconds)
-    device, error = refine(guess, measured)
+    device, error = refine(guess, micro_misfit(measured))
     print(f'micro-convolutions: mean error {100 * error:.1f} % (they were fitted)')
     text = yaml.safe_dump({device.name: entry_of(device)}, sort_keys=False)
     output = Path(arguments.output)

@@ -6,14 +6,13 @@ so that all of them meet the same clock frequencies and the same neighbours.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import predictor_text as text
 import torch
 import torch.nn.functional as F
-from calibrate import first_guess, micro_runs, refine
+from calibrate import first_guess, mean_log_error, micro_misfit, micro_runs, refine
 from predictor_measure import Timer, static_block
 
 from latency_predictor import BlockSpec, Device, Fusion, LatencyModel, resnet
@@ -25,10 +24,14 @@ GRANULARITIES = ((1, 2, 4, 8), (1, 2, 4, 7), (1, 2, 7), (1,))  # per stage
 # What the measured code does: masker apart, one kernel that adds in place in both kinds of block.
 FUSION = Fusion(masker_conv1=False, conv3_add=True)
 
-# Blocks of shapes that ResNet-101 does not have, to calibrate the native executor: its peak and
-# the cost of starting it.
-LARGE = BlockSpec('large', 0, 'bottleneck', 192, 96, 192, 40, 40, granularity=5)
-TINY = BlockSpec('tiny', 0, 'bottleneck', 32, 32, 32, 4, 4, granularity=2)
+# Blocks of shapes that ResNet-101 does not have, to calibrate the native executor: C_in = C_out,
+# C_mid, edge, S.
+MICRO_BLOCKS = tuple(
+    BlockSpec(f'micro {channels}', 0, 'bottleneck', channels, mid, channels, edge, edge,
+              granularity=size)
+    for channels, mid, edge, size in ((32, 32, 4, 2), (192, 96, 40, 5), (320, 80, 64, 4),
+                                      (640, 160, 20, 2), (384, 96, 144, 6), (192, 48, 288, 8)))
+MICRO_RATES = (0.5, 1.0)
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Result:
         input: key of SIZES.
         block: its granularity is None if static.
         rate, dilated_rate: of the mask it ran on; 1 if static.
+        asked: the rate asked of the mask; whole patches come only near it.
         measured_us, predicted_us: latency.
         spread: how much longer than the shortest run a median round was.
     """
@@ -47,6 +51,7 @@ class Result:
     block: BlockSpec
     rate: float
     dilated_rate: float
+    asked: float
     measured_us: float
     predicted_us: float
     spread: float
@@ -85,7 +90,7 @@ class DynamicRuns:
         self._why_not = EXECUTORS['cpu'].why_not
         self._modules: dict = {}
         self._inputs: dict = {}
-        self(TINY, 0.5)
+        self(MICRO_BLOCKS[0], 0.5)
 
     def __call__(self, block: BlockSpec, rate: float) -> tuple[Callable, float, float]:
         """A function that runs the block once, its activation rate and its dilated rate."""
@@ -128,15 +133,48 @@ def dynamic_runs(size: tuple[int, int], runs: DynamicRuns) -> dict:
     return {(spec, rate): runs(spec, rate) for spec in specs for rate in RATES}
 
 
-def native_device(device: Device, times: dict) -> Device:
-    """The device as the native executor sees it: its own peak and its own cost of starting."""
-    kernels = len(LatencyModel(device).block(TINY, 1.0, 1.0, FUSION).operators)
-    changed = dataclasses.replace(device, kernel_launch=times[TINY] * 1e6 / kernels)
-    for _ in range(5):  # the peak enters nearly linearly
-        predicted = LatencyModel(changed).block(LARGE, 1.0, 1.0, FUSION).dynamic_us
-        lanes = {'fp32': changed.lanes['fp32'] * predicted / (times[LARGE] * 1e6)}
-        changed = dataclasses.replace(changed, lanes=lanes)
-    return changed
+def native_device(device: Device, measured: dict) -> tuple[Device, float]:
+    """The device as the native executor sees it: own peak, cost of starting, and overlap.
+
+    Args:
+        device: as oneDNN sees it; its bandwidths stay.
+        measured: (micro-block, r, r_dilated) -> seconds.
+    """
+    def misfit(trial: Device) -> float:
+        model = LatencyModel(trial)
+        return mean_log_error({key: model.block(*key, FUSION).dynamic_us * 1e-6
+                               for key in measured}, measured)
+
+    return refine(device, misfit, keys=('kernel_launch',))
+
+
+@dataclass
+class Session:
+    """Everything that is run in turn; keys are unique over all four groups."""
+
+    micro: dict
+    static: dict
+    micro_blocks: dict
+    dynamic: dict
+    missing: str | None
+
+    @classmethod
+    def prepare(cls) -> Session:
+        static = {(label, block): static_block(block)
+                  for label, size in SIZES.items() for block in shapes(size)}
+        try:
+            runner = DynamicRuns()
+        except (ImportError, RuntimeError) as reason:
+            return cls(micro_runs('cpu'), static, {}, {}, str(reason))
+        micro_blocks = {(block, rate): runner(block, rate)
+                        for block in MICRO_BLOCKS for rate in MICRO_RATES}
+        dynamic = {(label, *key): value for label, size in SIZES.items()
+                   for key, value in dynamic_runs(size, runner).items()}
+        return cls(micro_runs('cpu'), static, micro_blocks, dynamic, None)
+
+    def measure(self, timer: Timer, seconds: float):
+        blocks = {key: run for key, (run, _, _) in (self.micro_blocks | self.dynamic).items()}
+        return timer.interleaved(self.micro | self.static | blocks, seconds)
 
 
 def sections(seconds: float) -> str:
@@ -144,34 +182,22 @@ def sections(seconds: float) -> str:
     timer = Timer('cpu', threads=1)
     with torch.inference_mode():
         guess = first_guess('validation', timer, 1, ('fp32',))
-        micro = micro_runs('cpu')
-        static = {(label, block): static_block(block)
-                  for label, size in SIZES.items() for block in shapes(size)}
-        try:
-            runner, missing = DynamicRuns(), None
-        except (ImportError, RuntimeError) as reason:
-            runner, missing = None, str(reason)
-        dynamic, native_runs = {}, {}
-        if runner is not None:
-            native_runs = {spec: runner(spec, 1.0)[0] for spec in (LARGE, TINY)}
-            dynamic = {(label, *key): value for label, size in SIZES.items()
-                       for key, value in dynamic_runs(size, runner).items()}
-        print(f'measuring {len(micro) + len(static) + len(dynamic)} blocks and convolutions')
-        best, spread = timer.interleaved(
-            {**micro, **static, **native_runs, **{k: v[0] for k, v in dynamic.items()}}, seconds)
-    device, misfit = refine(guess, {name: best[name] for name in micro})
+        session = Session.prepare()
+        print(f'measuring {len(session.static)} static and {len(session.dynamic)} dynamic blocks')
+        best, spread = session.measure(timer, seconds)
+    device, misfit = refine(guess, micro_misfit({name: best[name] for name in session.micro}))
     model = LatencyModel(device)
-    static_results = [Result(
-        label, block, 1.0, 1.0, best[label, block] * 1e6,
-        model.block(block, fusion=FUSION).static_us, spread[label, block])
-        for label, block in static]
-    answer = text.static_section(static_results, device, misfit)
-    if missing is not None:
-        return answer + '\n' + text.missing_section(missing)
-    native = native_device(device, best)
+    static = [Result(label, block, 1.0, 1.0, 1.0, best[label, block] * 1e6,
+                     model.block(block, fusion=FUSION).static_us, spread[label, block])
+              for label, block in session.static]
+    answer = text.static_section(static, device, misfit) + '\n'
+    if session.missing is not None:
+        return answer + text.missing_section(session.missing)
+    native, native_misfit = native_device(device, {
+        (block, r, dilated): best[block, rate]
+        for (block, rate), (_, r, dilated) in session.micro_blocks.items()})
     native_model = LatencyModel(native)
-    dynamic_results = [Result(
-        key[0], key[1], r, dilated, best[key] * 1e6,
-        native_model.block(key[1], r, dilated, FUSION).dynamic_us, spread[key])
-        for key, (_, r, dilated) in dynamic.items()]
-    return answer + '\n' + text.dynamic_section(dynamic_results, static_results, device, native)
+    dynamic = [Result(key[0], key[1], r, dilated, key[2], best[key] * 1e6,
+                      native_model.block(key[1], r, dilated, FUSION).dynamic_us, spread[key])
+               for key, (_, r, dilated) in session.dynamic.items()]
+    return answer + text.dynamic_section(dynamic, static, native, native_misfit)

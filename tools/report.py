@@ -77,7 +77,8 @@ def main() -> None:
     path = Path(args.report or Path(cfg.work_dir) / 'latency_report.json')
     report = read_json('report', path, 'make it with tools/test.py, or name it with --report')
     if args.measured:
-        report['measured'] = read_measured(args.measured)
+        own = report.get('measured')
+        report['measured'] = [*([own] if own else []), *read_measured(args.measured)]
     tested = report.get('run', {}).get('checkpoint')
     checkpoint = args.checkpoint or tested
     if args.limit and not checkpoint:

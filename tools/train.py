@@ -15,7 +15,7 @@ from mmengine.config import Config
 
 from las_mm.checkpoint import latest_checkpoint
 from las_mm.cli import add_common_arguments, build_runner, load_config, run_cli, set_amp
-from las_mm.data import explain_data_errors, require_data
+from las_mm.data import require_data
 
 
 def parse_args() -> argparse.Namespace:
@@ -62,10 +62,8 @@ def main() -> None:
         cfg.auto_scale_lr.enable = True
     if args.resume:
         set_resume(cfg, args.resume)
-    loaders = ('train_dataloader', 'val_dataloader')
-    require_data(cfg, *loaders)
-    with explain_data_errors(cfg, *loaders):
-        build_runner(cfg).train()
+    require_data(cfg, 'train_dataloader', 'val_dataloader')
+    build_runner(cfg).train()
 
 
 if __name__ == '__main__':

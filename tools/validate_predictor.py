@@ -15,9 +15,6 @@ import platform
 import sys
 from pathlib import Path
 
-import predictor_cpu
-from predictor_measure import restart_with_quiet_allocator
-
 import latency_predictor
 from latency_predictor.validation import paper_sections
 
@@ -60,6 +57,8 @@ def main() -> int:
         cpu = ('## This machine\'s CPU\n\nNot measured in this run: `python '
                'tools/validate_predictor.py` measures it.\n')
     else:
+        import predictor_cpu  # needs PyTorch, which the rest does not
+        from predictor_measure import restart_with_quiet_allocator
         restart_with_quiet_allocator(threads=1)
         cpu = predictor_cpu.sections(arguments.seconds)
     where = f'\nPython {platform.python_version()}, {platform.machine()}.\n'

@@ -12,8 +12,9 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from las_mm.inference import measure_backbone
 from las_mm.latency import describe_backbone
-from las_mm.models.backbone import classifier_macs, find_backbone
+from las_mm.models.backbone import DynamicBackbone, classifier_macs, find_backbone
 from las_mm.rates import ObjectRateMeter, RateMeter, rate_map
 from las_mm.report import build_report, render, scalars
 from las_mm.run_record import plain_metrics, run_record
@@ -35,6 +36,8 @@ class LatencyReportHook(Hook):
         devices: Names or description files of devices to predict for.
         precision: Precision to predict for.
         input_size: (H, W) to predict at; by default the size seen most often in the test.
+        measure: Whether the backbone's static and dynamic latency are measured on this machine,
+            too, on the test's last image.
         file_name: Name of the JSON file in the work dir.
 
     Raises:
@@ -49,13 +52,14 @@ class LatencyReportHook(Hook):
         devices: Sequence[str] = ('v100', 'gtx1080', 'tx2'),
         precision: str = 'fp32',
         input_size: tuple[int, int] | None = None,
+        measure: bool = False,
         file_name: str = 'latency_report.json',
     ) -> None:
         for device in devices:
             load_device(device)
         self.devices, self.precision = list(devices), precision
         self.input_size = tuple(input_size) if input_size else None
-        self.file_name = file_name
+        self.measure, self.file_name = measure, file_name
 
     def before_test(self, runner: Runner) -> None:
         model = unwrapped(runner.model)
@@ -80,15 +84,15 @@ class LatencyReportHook(Hook):
             boxes = _boxes_in_input(sample)
             self.objects.update(rates[:height, :width], boxes.to(rates.device))
 
-    def after_test(self, runner: Runner) -> None:
-        self._handle.remove()
-
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self._handle.remove()
         report = self.report()
         if not is_main_process():
             return
         report['metrics'] = plain_metrics(metrics)
         report['run'] = run_record(runner, self.backbone.executor)
+        if self.measure:
+            report['measured'] = measured_row(self.backbone, self._image)
         runner.logger.info('latency report\n%s', render(report))
         path = Path(runner.work_dir) / self.file_name
         dump(report, str(path), indent=1)
@@ -113,6 +117,20 @@ class LatencyReportHook(Hook):
     def _after_backbone(self, backbone: nn.Module, args: tuple, output: Any) -> None:
         cost = backbone.cost(self.extra_macs)
         self.meter.update(backbone.traces, cost, backbone.input_size)
+        if self.measure:
+            self._image = args[0][-1:]
+
+
+def measured_row(backbone: DynamicBackbone, image: Tensor) -> dict[str, Any]:
+    """Measured latency of an image (1, 3, H, W), static against dynamic, in milliseconds."""
+    static, dynamic = measure_backbone(backbone, image)
+    return {
+        'device': str(image.device),
+        'input_size': list(image.shape[-2:]),
+        'static_ms': static,
+        'dynamic_ms': dynamic,
+        'ratio': dynamic / static,
+    }
 
 
 def _boxes_in_input(sample: Any) -> Tensor:

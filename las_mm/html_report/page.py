@@ -81,7 +81,10 @@ def headline(report: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 def device_rows(report: dict[str, Any]) -> list[dict[str, Any]]:
     """Predicted latency per device, with the measured one beside it where there is one."""
-    measured = {row['device']: row for row in report.get('measured') or ()}
+    measured = report.get('measured') or []
+    # A test run measures one device, its own.
+    measured = [measured] if isinstance(measured, dict) else measured
+    measured = {row['device']: row for row in measured}
     rows = [dict(row, measured=measured.pop(row['device'], None)) for row in report['devices']]
     for row in measured.values():
         nothing = dict(static_ms=None, dynamic_ms=None, ratio=None, precision='')

@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from las_mm.ops import conv_size
 from las_mm.ops.executors import Executor, choose_executor
+from las_mm.ops.folding import forget
 
 from .masker import Masker
 from .trace import BlockTrace
@@ -27,10 +28,10 @@ class DynamicBlock:
     """
 
     masker: Masker
-    trace: BlockTrace | None = None
     name: str = ''
     executor: str = 'dense'
     with_cp: bool = False
+    plain_branch: bool = True  # branch() is branch_layers() with ReLU between them, nothing more
 
     def make_dynamic(self, granularity: int, name: str = '', **masker: float) -> None:
         """Give the block a masker.
@@ -84,18 +85,46 @@ class DynamicBlock:
             )
         return self.branch(x)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C', H', W'); leaves a :class:`BlockTrace` in ``self.trace``."""
+    def forward(self, x: Tensor, private: bool = False) -> Tensor:
+        """Run the block; :attr:`trace` then says what it did.
+
+        Args:
+            x: (N, C, H, W).
+            private: Whether ``x`` is another block's output that nobody else will read, so that an
+                executor may write over it.
+
+        Returns:
+            (N, C', H', W').
+        """
         if not self.is_dynamic:
-            return self.relu(self.checkpointed_branch(x) + self.identity(x))
-        self._check_granularity(x)
-        out, mask = self._executor(x)(self, x)
-        self.trace = self._make_trace(x, mask)
+            return self._executor(x)(self, x, private)[0]
+        height, width = x.shape[-2:]
+        if self.masker.window >= max(height, width):
+            self._check_granularity(x)
+        out, mask = self._executor(x)(self, x, private)
+        self.__dict__['_decision'] = mask, (height, width)
         return out
 
+    @property
+    def trace(self) -> BlockTrace | None:
+        """What the block did in its last forward; None before the first one."""
+        decision = self.__dict__.get('_decision')
+        if decision is None:
+            return None
+        if isinstance(decision, tuple):  # made when first asked for: inference may never ask
+            decision = self.__dict__['_decision'] = self._make_trace(*decision)
+        return decision
+
+    def __getstate__(self) -> dict:
+        """Copies and pickles leave the trace behind: it is of a forward, not of the block."""
+        return {key: value for key, value in self.__dict__.items() if key != '_decision'}
+
     def _executor(self, x: Tensor) -> Executor:
-        learning = self.masker.training or torch.is_grad_enabled()
-        return choose_executor('dense' if learning else self.executor, self, x)
+        """Training is dense; nothing made of the parameters before it may survive it."""
+        if self.training or torch.is_grad_enabled() or (self.is_dynamic and self.masker.training):
+            forget(self)
+            return choose_executor('dense', self, x)
+        return choose_executor(self.executor, self, x)
 
     def _check_granularity(self, x: Tensor) -> None:
         height, width = conv_size(x.shape[-2:], self.stride_product)
@@ -106,8 +135,7 @@ class DynamicBlock:
                 'or a larger input'
             )
 
-    def _make_trace(self, x: Tensor, mask: Tensor) -> BlockTrace:
-        input_size = tuple(x.shape[-2:])
+    def _make_trace(self, mask: Tensor, input_size: tuple[int, int]) -> BlockTrace:
         conv1_size = conv_size(input_size, self.conv1.stride[0])
         return BlockTrace(
             name=self.name,

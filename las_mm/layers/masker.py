@@ -20,7 +20,13 @@ class Masker(nn.Module):
         keep_bias: Initial bias of the keep logit; larger than ``skip_bias`` so that training
             starts with nearly every patch active.
         skip_bias: Initial bias of the skip logit.
+
+    Attributes:
+        decided: (N or 1, 1, h, w) mask to take in inference instead of the own decision, which is
+            still computed: replays masks at their real cost. None, as usual, decides.
     """
+
+    decided: Tensor | None = None
 
     def __init__(
         self,
@@ -56,9 +62,30 @@ class Masker(nn.Module):
                 x = F.avg_pool2d(x, self.window, ceil_mode=True, count_include_pad=False)
             return self.conv(x)
 
+    def difference(self) -> tuple[Tensor, Tensor]:
+        """The weight row (C,) and bias () whose sign decides in inference (Eq. 3), in double."""
+        weight, bias = self.conv.weight.detach().double(), self.conv.bias.detach().double()
+        return (weight[0] - weight[1]).flatten(), bias[0] - bias[1]
+
+    def margin(self, x: Tensor) -> Tensor:
+        """Keep minus skip logit, times the pixels of the patch: (N, C, H, W) -> (N, 1, h, w).
+
+        In double precision, where products of single-precision numbers are exact: whichever
+        executor sums them, and in whichever order, the sign is the same.
+        """
+        weight, bias = self.difference()
+        with torch.autocast(x.device.type, enabled=False):
+            margin = F.conv2d(x.double(), weight.view(1, -1, 1, 1)) + bias
+            if self.window == 1:
+                return margin
+            return F.avg_pool2d(margin, self.window, ceil_mode=True, divisor_override=1)
+
     def forward(self, x: Tensor) -> Tensor:
         """Decide: (N, C, H, W) -> mask (N, 1, h, w) in {0, 1}, sampled in training if ``noise``."""
-        return gumbel_decision(self.logits(x), self.temperature, self.training, self.noise)
+        if self.training:
+            return gumbel_decision(self.logits(x), self.temperature, True, self.noise)
+        mask = (self.margin(x) >= 0).to(self.conv.weight.dtype)
+        return mask if self.decided is None else self.decided.to(mask).expand_as(mask)
 
     def extra_repr(self) -> str:
         return f'granularity={self.granularity}, window={self.window}'

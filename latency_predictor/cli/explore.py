@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..plots import (
+    check_suffix,
     plot_frontier,
     plot_ratio_over_granularity,
     plot_ratio_over_rate,
@@ -116,6 +117,7 @@ def run_search(arguments) -> None:
 
 
 def run_plot(arguments) -> None:
+    check_suffix(arguments.output)  # before the work, not after it
     if arguments.figure == 'frontier':
         if arguments.points is None:
             raise ValueError('--csv is missing: a frontier is drawn from a CSV with the columns '

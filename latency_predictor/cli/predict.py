@@ -8,7 +8,10 @@ import dataclasses
 from ..block import Fusion
 from ..device import load_devices
 from ..macs import network_macs, rate_for_macs_ratio
+from ..model import LatencyModel
 from ..report import load_report
+from ..skipping import SKIPPING_MODES
+from ..spec import BlockSpec, NetworkSpec
 from . import arguments as args
 from .output import Answer, emit
 
@@ -28,6 +31,9 @@ def add_parsers(subparsers) -> None:
                        help='block of the network (default: %(default)s)')
     block.add_argument('--rate', type=float, default=0.5, help='activation rate r (default: 0.5)')
     block.add_argument('--dilated-rate', type=float, help='share of conv1 computed when unfused')
+    block.add_argument('--mode', choices=SKIPPING_MODES, default='spatial',
+                       help='spatial masks (default), or for comparison layer or channel skipping '
+                            'at the same rate')
     _add_fusion(block)
     args.add_output(block)
     block.set_defaults(run=run_block)
@@ -84,20 +90,30 @@ def run_block(arguments: argparse.Namespace) -> None:
     if not found:
         raise ValueError(f"--block '{arguments.block}' is not in {spec.name}: choose one of "
                          f'{", ".join(b.name for b in spec.blocks)}')
+    if arguments.mode != 'spatial' and arguments.dilated_rate is not None:
+        raise ValueError(f"--dilated-rate is given, but --mode is '{arguments.mode}': only spatial "
+                         'masks have one')
     for model in args.models(arguments):
-        latency = model.block(found[0], arguments.rate, arguments.dilated_rate, _fusion(arguments))
-        rows = [(o.name, o.total_us, o.data_us, o.compute_us, o.launch_us,
-                 'x'.join(map(str, o.tile))) for o in latency.operators]
-        rows.append(('dynamic', latency.dynamic_us, None, None, None, None))
-        rows.append(('static', latency.static_us, None, None, None, None))
-        emit(Answer(
-            f'{found[0].name} of {spec.name} on {model.device.name}, S = {found[0].granularity}, '
-            f'r = {latency.activation_rate:g}',
-            ('operator', 'total us', 'data us', 'compute us', 'launch us', 'tile PxCxHxW'), rows,
-            (f'ratio r_l = {latency.ratio:.3f}; masker '
-             f'{"fused into" if latency.masker_fused else "separate from"} conv1',),
-            {'block': dataclasses.asdict(latency), 'ratio': latency.ratio}),
-            arguments.form, arguments.output)
+        emit(_block_answer(model, spec, found[0], arguments), arguments.form, arguments.output)
+
+
+def _block_answer(model: LatencyModel, spec: NetworkSpec, block: BlockSpec, arguments) -> Answer:
+    if arguments.mode == 'spatial':
+        latency = model.block(block, arguments.rate, arguments.dilated_rate, _fusion(arguments))
+        said = f'masker {"fused into" if latency.masker_fused else "separate from"} conv1'
+    else:
+        latency = model.skipping_block(block, arguments.rate, arguments.mode)
+        said = f'{arguments.mode} skipping, expected latency'
+    rows = [(o.name, o.total_us, o.data_us, o.compute_us, o.launch_us, 'x'.join(map(str, o.tile)))
+            for o in latency.operators]
+    rows += [('dynamic', latency.dynamic_us, None, None, None, None),
+             ('static', latency.static_us, None, None, None, None)]
+    return Answer(
+        f'{block.name} of {spec.name} on {model.device.name}, S = {block.granularity}, '
+        f'r = {latency.activation_rate:g}',
+        ('operator', 'total us', 'data us', 'compute us', 'launch us', 'tile PxCxHxW'), rows,
+        (f'ratio r_l = {latency.ratio:.3f}; {said}',),
+        {'block': dataclasses.asdict(latency), 'ratio': latency.ratio})
 
 
 def _rates(arguments, spec):

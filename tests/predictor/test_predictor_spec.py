@@ -19,7 +19,8 @@ from latency_predictor import (
     regnet,
     resnet,
 )
-from latency_predictor.rates import active_patches, halo_edge
+from latency_predictor.block import dynamic_first_convolution
+from latency_predictor.rates import active_patches
 
 
 def block(**changes):
@@ -121,10 +122,11 @@ def test_grid_keeps_cut_patches():
     assert block(height=50, width=84, granularity=7).grid == (8, 12)
 
 
-def test_halo_of_the_3x3_convolution():
-    assert halo_edge(4, block()) == 6  # S + 2
-    assert halo_edge(4, block(stride=2)) == 9  # 2 S + 1
-    assert halo_edge(4, block(dilation=2)) == 8  # S + 4
+@pytest.mark.parametrize(('changes', 'edge'), [({}, 6), ({'stride': 2}, 9), ({'dilation': 2}, 8)])
+def test_separate_conv1_covers_the_halo_of_the_3x3_convolution(changes, edge):
+    """S + 2, 2 S + 1 and S + 4 pixels for S = 4."""
+    conv1 = dynamic_first_convolution(block(**changes), 0.5, fused=False)[-1]
+    assert (conv1.height, conv1.width) == (edge, edge) and conv1.patches == 98
 
 
 def brute_force_dilated(mask, size, stride):

@@ -1,0 +1,222 @@
+"""Prepare whole detectors and classifiers for fast inference, and undo it (Sec. 3.4)."""
+
+import copy
+from statistics import median
+from time import perf_counter
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.module import _has_any_global_hook
+
+from las_mm.layers import DynamicBlock
+from las_mm.models.backbone import DynamicBackbone
+from las_mm.ops.executors import check_executor
+from las_mm.ops.folding import FoldedConv, fold_conv, remember, why_not_foldable_layer
+
+Model = TypeVar('Model', bound=nn.Module)
+
+
+def optimize_for_inference(model: Model, executor: str = 'auto') -> Model:
+    """Make a model's inference fast; outputs stay the same up to rounding.
+
+    Dynamic backbones run their blocks by ``executor``, each block writing over the output of the
+    block before where nobody else can see it. Batch norms everywhere else are folded into the
+    convolutions before them, which then compute in channels-last memory; that is all that happens
+    to a static network. Parameters stay where they are: state dicts keep their names and values,
+    later changes are noticed, and the model can be pickled, copied, and even trained on.
+
+    Args:
+        model: Any module, changed in place and put in eval mode.
+        executor: How dynamic blocks run, see :mod:`las_mm.ops.executors`.
+
+    Returns:
+        The model itself.
+
+    Raises:
+        ValueError: If there is no such executor.
+    """
+    check_executor(executor)
+    restore_after_inference(model).eval()
+    for backbone in [part for part in model.modules() if isinstance(part, DynamicBackbone)]:
+        for name in backbone.stage_names:
+            setattr(backbone, name, InferenceStage(getattr(backbone, name), backbone.executor))
+        backbone.executor = executor
+    blocks = [part for part in model.modules() if isinstance(part, DynamicBlock)]
+    inside_blocks = {part for block in blocks for part in block.modules()}
+    for parent in set(model.modules()) - inside_blocks:
+        _fold_children(parent)
+    return model
+
+
+def restore_after_inference(model: Model) -> Model:
+    """Undo :func:`optimize_for_inference`, in place; does nothing to any other model.
+
+    Returns:
+        The model itself, in the mode it was in.
+    """
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, InferenceStage) and isinstance(parent, DynamicBackbone):
+                parent.executor = child.executor_before
+            if isinstance(child, (InferenceStage, FoldedConv2d, FoldedNorm)):
+                setattr(parent, name, child.original)
+    return model
+
+
+class InferenceStage(nn.Sequential):
+    """A stage whose blocks may write over the outputs of the blocks before them.
+
+    Within a stage nobody else holds these, unless a forward hook has seen them. The stage's input
+    and output belong to others and are left alone.
+
+    Args:
+        stage: The stage, whose blocks this one shares.
+        executor_before: The executor to go back to.
+    """
+
+    def __init__(self, stage: nn.Sequential, executor_before: str) -> None:
+        super().__init__(*stage)
+        self.executor_before = executor_before
+        self._hidden = (stage,)  # in a tuple: not a submodule, not in the state dict
+
+    @property
+    def original(self) -> nn.Sequential:
+        """The stage that this one stands in for."""
+        return self._hidden[0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C', H', W')."""
+        private = False
+        for block in self:
+            watched = _is_watched(block)
+            x = block(x, private=private and not watched)
+            private = not watched
+        return x
+
+
+def _is_watched(block: nn.Module) -> bool:
+    """Whether a hook sees the block's input or output and might keep it."""
+    return bool(block._forward_hooks or block._forward_pre_hooks) or _has_any_global_hook()
+
+
+class FoldedConv2d(nn.Conv2d):
+    """A convolution that has swallowed the batch norm after it; shares the parameters of both.
+
+    Args:
+        conv: The convolution.
+        norm: The batch norm, to be replaced by a :class:`FoldedNorm`.
+    """
+
+    def __init__(self, conv: nn.Conv2d, norm: nn.Module) -> None:
+        nn.Module.__init__(self)
+        self.__dict__.update(conv.__dict__)
+        self._hidden = (nn.ModuleList([conv, norm]),)
+
+    @property
+    def original(self) -> nn.Conv2d:
+        """The convolution that this one stands in for."""
+        return self._hidden[0][0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """norm(conv(x)): (N, C_in, H, W) -> (N, C_out, H', W'), channels-last without gradients."""
+        conv, norm = self._hidden[0]
+        if torch.is_grad_enabled() or norm.training:
+            return norm(conv(x))
+        return remember(_fold_layer, self._hidden[0], x.dtype)(x)
+
+
+class FoldedNorm(nn.Module):
+    """Where a batch norm was that is now part of the convolution before it; keeps its parameters.
+
+    Args:
+        norm: The batch norm.
+    """
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.__dict__.update(norm.__dict__)
+        self._hidden = (norm,)
+
+    @property
+    def original(self) -> nn.Module:
+        """The norm that this one stands in for."""
+        return self._hidden[0]
+
+    def train(self, mode: bool = True) -> 'FoldedNorm':
+        """Tell the norm, which is no submodule, too."""
+        self.original.train(mode)
+        return super().train(mode)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The input itself."""
+        return x
+
+
+def _fold_layer(layer: nn.ModuleList, dtype: torch.dtype) -> FoldedConv:
+    """Folded, with the weight in channels-last memory, as oneDNN then keeps the output."""
+    return fold_conv(*layer, dtype, memory_format=torch.channels_last)
+
+
+def _fold_children(parent: nn.Module) -> None:
+    """Fold each batch norm that directly follows its convolution, by order and by name."""
+    children = list(parent.named_children())
+    for (conv_name, conv), (norm_name, norm) in zip(children, children[1:], strict=False):
+        if not isinstance(conv, nn.Conv2d) or not isinstance(norm, _BatchNorm):
+            continue
+        in_sequence = isinstance(parent, nn.Sequential)
+        belongs = in_sequence or norm_name == conv_name.replace('conv', 'bn')
+        # mmcv's ConvModule can put them in another order than it registers them.
+        usual = tuple(getattr(parent, 'order', ('conv', 'norm')))[:2] == ('conv', 'norm')
+        if belongs and usual and not why_not_foldable_layer(conv, norm):
+            setattr(parent, conv_name, FoldedConv2d(conv, norm))
+            setattr(parent, norm_name, FoldedNorm(norm))
+
+
+def make_static(backbone: DynamicBackbone) -> DynamicBackbone:
+    """A copy of the backbone without maskers: the static network of the same weights."""
+    static = restore_after_inference(copy.deepcopy(backbone))
+    for block in static.blocks:
+        del block.masker
+    return static
+
+
+@torch.inference_mode()
+def measure_backbone(
+    backbone: DynamicBackbone, x: Tensor, rounds: int = 7, executor: str = 'auto'
+) -> tuple[float, float]:
+    """Measured latency of the backbone and of its static network, both optimized.
+
+    Args:
+        backbone: The backbone; left as it is.
+        x: (N, 3, H, W) images, on the backbone's device.
+        rounds: Interleaved measurements, of which the median counts.
+        executor: How dynamic blocks run.
+
+    Returns:
+        (static, dynamic) latency of one batch in milliseconds.
+
+    Raises:
+        ValueError: If ``rounds`` is not positive.
+    """
+    if rounds < 1:
+        raise ValueError(f'rounds: got {rounds}; give at least 1')
+    dynamic = restore_after_inference(copy.deepcopy(backbone))
+    networks = [optimize_for_inference(net, executor) for net in (make_static(backbone), dynamic)]
+    times = [[], []]
+    for index in range(rounds + 2):
+        for network, record in zip(networks, times, strict=True):
+            milliseconds = _time_once(network, x)
+            if index >= 2:  # the first ones pack weights and choose algorithms
+                record.append(milliseconds)
+    return median(times[0]), median(times[1])
+
+
+def _time_once(network: nn.Module, x: Tensor) -> float:
+    synchronize = torch.cuda.synchronize if x.is_cuda else lambda: None
+    synchronize()
+    start = perf_counter()
+    network(x)
+    synchronize()
+    return 1000 * (perf_counter() - start)

@@ -1,0 +1,72 @@
+// A dynamic residual block: masker, index lists, and its convolutions at the listed pixels.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include "plan.h"
+
+namespace las {
+
+// Where relu(identity) comes from, and where the output goes.
+enum class Identity {
+  in_place,  // x itself, which is not negative and becomes the output
+  copied,    // x itself, which stays as it is
+  convolved,  // the shortcut's convolution of x
+  given,     // already in the output
+};
+
+template <class T>
+struct Call {
+  const T* x;            // (n, h, w, in_channels)
+  int n, h, w;
+  Identity identity;
+  T* out;                // (n, out_h, out_w, out_channels)
+  const float* decided;  // (n, grid_h, grid_w): a mask to use instead of the masker's; or null
+  float* mask;           // (n, grid_h, grid_w), written; or null
+  int threads;
+};
+
+// The masker's difference row (Eq. 3).
+struct Masker {
+  Masker(std::vector<double> weights, double bias);
+
+  const std::vector<double> weights;
+  const double bias;
+  std::vector<float> rounded;  // weights in single precision
+  double tolerance;            // see Opinions
+};
+
+template <class T>
+class Block {
+ public:
+  // convs: two or three, the last one without ReLU. shortcut, masker: null where there is none.
+  Block(std::vector<PackedConv<T>> convs, std::unique_ptr<PackedConv<T>> shortcut,
+        std::unique_ptr<Masker> masker, int granularity, const Kernels<T>& kernels);
+
+  Geometry geometry(int n, int h, int w) const;
+
+  // Sec. 3.4: the decision, then the first convolution where the second one reads it, the others
+  // at the active patches, added to the identity where they belong. Any number of threads gives
+  // the same bits.
+  void run(const Call<T>& call) const;
+
+  const PackedConv<T>& last() const { return convs.back(); }
+
+  const std::vector<PackedConv<T>> convs;
+  const std::unique_ptr<PackedConv<T>> shortcut;
+  const std::unique_ptr<Masker> masker;
+  const int granularity;
+  const Kernels<T>& kernels;
+
+  // r_th of Sec. 3.4, for the dilated rate: above it masker and first convolution run in one pass
+  // over the whole of x.
+  std::atomic<float> fuse_above;
+  // Features computed at a time: they should stay in the cache between the passes over them.
+  std::atomic<size_t> band_bytes;
+  // Dilated rate of the last execution, the prediction for the next.
+  mutable std::atomic<float> dilated_rate{1.f};
+};
+
+}  // namespace las

@@ -1,0 +1,264 @@
+#include "execution.h"
+
+#include <cstring>
+
+namespace las {
+namespace {
+
+// Weights of two convolutions that fit into a core's second-level cache together with features.
+constexpr size_t kTogetherBytes = 896 << 10;
+
+// Pixels in a job that only keeps the identity.
+constexpr int kIdentityChunk = 64;
+
+double to_double(float value) { return value; }
+
+double to_double(bfloat16 value) {
+  const uint32_t bits = static_cast<uint32_t>(value.bits) << 16;
+  float result;
+  std::memcpy(&result, &bits, sizeof(result));
+  return result;
+}
+
+template <class T>
+bool is_fused(const Block<T>& block) {
+  const ConvShape& first = block.convs[0].shape();
+  if (!block.masker) return true;
+  return first.kernel == 1 && first.stride == 1 && block.dilated_rate > block.fuse_above;
+}
+
+template <class T>
+bool is_together(const Block<T>& block) {
+  return block.convs.size() == 3 &&
+         block.convs[1].bytes() + block.convs[2].bytes() <= kTogetherBytes;
+}
+
+int count_phases(const std::vector<std::vector<Band>>& groups) {
+  size_t phases = 0;
+  for (const auto& bands : groups) phases += 4 * (bands.size() + 2);
+  return static_cast<int>(phases);
+}
+
+template <class T>
+T* reserve(Buffer<char>& buffer, size_t count) {
+  return reinterpret_cast<T*>(buffer.reserve(count * sizeof(T)));
+}
+
+}  // namespace
+
+template <class T>
+Execution<T>::Execution(const Block<T>& block, const Call<T>& call, Workspace& space)
+    : block_(block),
+      call_(call),
+      geometry_(block.geometry(call.n, call.h, call.w)),
+      groups_(make_bands(geometry_, sizeof(T) * block.convs[0].shape().in_channels,
+                         block.band_bytes)),
+      fused_(is_fused(block)),
+      together_(is_together(block)),
+      team_(count_phases(groups_), call.threads),
+      plan_(space.plan) {
+  const Geometry& g = geometry_;
+  const ConvShape &first = g.first, &last = block.last().shape();
+  size_t images = 1, pixels = 0;
+  for (const Bands& bands : groups_) {
+    for (const Band& band : bands) {
+      images = std::max<size_t>(images, band.images);
+      const size_t rows = static_cast<size_t>(band.patch_rows) * g.granularity * band.images;
+      pixels = std::max(pixels, rows * g.out_w);
+    }
+  }
+  plan_.begin(g);
+  const int widest = std::max({first.in_channels, g.second.in_channels, last.in_channels, 64});
+  T* zeros = reserve<T>(space.zeros, widest);
+  std::memset(static_cast<void*>(zeros), 0, widest * sizeof(T));
+  zeros_ = zeros;
+  const size_t hidden = images * g.hidden_h * g.hidden_w * first.out_channels;
+  hidden_ = {reserve<T>(space.hidden, hidden), first.out_channels, g.hidden_h, g.hidden_w};
+  values_ = reserve<T>(space.values, pixels * last.in_channels);
+  opinions_ = space.opinions.reserve(images * g.h * g.w);
+  x_ = {call.x, first.in_channels, g.h, g.w};
+  out_ = {call.out, last.out_channels, g.out_h, g.out_w};
+}
+
+template <class T>
+void Execution<T>::run() {
+  run_on_threads(call_.threads, [this](int thread) { work(thread); });
+  if (call_.mask) plan_.copy_mask(call_.mask);
+  if (!block_.masker) return;
+  const double pixels = static_cast<double>(call_.n) * geometry_.hidden_h * geometry_.hidden_w;
+  const size_t needed = fused_ ? plan_.count_needed() : needed_;
+  block_.dilated_rate = static_cast<float>(needed / pixels);
+}
+
+template <class T>
+void Execution<T>::work(int thread) {
+  Team::Member member(team_, thread);
+  // The first convolution needs the decisions of the band after it; the others its pixels.
+  const size_t lag = fused_ ? 0 : 1;
+  for (const Bands& bands : groups_) {
+    for (size_t step = 0; step < bands.size() + lag + 1; step++) {
+      if (!fused_ && step < bands.size()) opine(member, bands, step);
+      if (step >= lag && step - lag < bands.size()) run_first(member, bands, step - lag);
+      if (step < lag + 1) continue;
+      if (fused_) decide_all(member, bands, step - lag - 1);
+      run_rest(member, bands, step - lag - 1);
+    }
+  }
+}
+
+// The decisions of a band whose pixels have opinions.
+template <class T>
+void Execution<T>::decide_all(Team::Member& member, const Bands& bands, size_t index) {
+  const Band& band = bands[index];
+  member.phase([&] { return band.images * band.patch_rows; },
+               [&](int job) {
+                 decide(band.image + job / band.patch_rows,
+                        band.patch_row + job % band.patch_rows, bands[0].image);
+               });
+}
+
+// The masker alone: its opinion of every pixel of a band and the decisions that follow.
+template <class T>
+void Execution<T>::opine(Team::Member& member, const Bands& bands, size_t index) {
+  const Band& band = bands[index];
+  const Geometry& g = geometry_;
+  const float* weights = block_.masker->rounded.data();
+  const auto job = [&](int index) {
+    const int image = band.image + index / band.patch_rows;
+    const int patch_row = band.patch_row + index % band.patch_rows;
+    const int first = patch_row * g.window, last = std::min(g.h, first + g.window);
+    block_.kernels.opine(x_.base + x_.offset(image, first, 0), (last - first) * g.w, x_.channels,
+                         weights,
+                         opinions_ + (int64_t(image - bands[0].image) * g.h + first) * g.w);
+    decide(image, patch_row, bands[0].image);
+  };
+  member.phase([&] { return band.images * band.patch_rows; }, job);
+}
+
+template <class T>
+void Execution<T>::decide(int image, int patch_row, int first_image) {
+  if (call_.decided || !block_.masker) return plan_.decide(image, patch_row, call_.decided);
+  const Masker& masker = *block_.masker;
+  const auto exact = [&](int image, int y, int x) {
+    const T* row = x_.base + x_.offset(image, y, x);
+    double sum = 0;
+    for (int c = 0; c < x_.channels; c++) sum += to_double(row[c]) * masker.weights[c];
+    return sum;
+  };
+  plan_.decide(image, patch_row,
+               {opinions_, first_image, masker.bias, masker.tolerance, exact});
+}
+
+template <class T>
+void Execution<T>::run_first(Team::Member& member, const Bands& bands, size_t index) {
+  member.phase([&] { return prepare_first(bands, index); }, [&](int job) { first_.job(job); });
+}
+
+template <class T>
+int Execution<T>::prepare_first(const Bands& bands, size_t index) {
+  plan_.list_needed(bands[index], fused_);
+  needed_ += plan_.needed.count;
+  first_ = gemm(block_.convs[0], plan_.needed);
+  first_.source = x_;
+  first_.out = hidden_;
+  first_.out.first_image = bands[0].image;
+  if (fused_ && block_.masker) {
+    first_.source.base += x_.offset(bands[0].image, 0, 0);
+    first_.source.first_image = bands[0].image;
+    first_.masker = block_.masker->rounded.data();
+    first_.opinions = opinions_;
+  }
+  return first_.prepare(call_.threads);
+}
+
+// The identity of all pixels; the convolutions of the active ones.
+template <class T>
+void Execution<T>::run_rest(Team::Member& member, const Bands& bands, size_t index) {
+  const auto job = [&](int job) {
+    if (together_) {
+      if (job < last_jobs_) {
+        if (call_.identity == Identity::convolved) shortcut_[0].chunk(job);
+        middle_.chunk(job);
+        return last_.chunk(job);
+      }
+      job -= last_jobs_;
+    } else {
+      if (job < middle_jobs_) return middle_.job(job);
+      job -= middle_jobs_;
+      if (job < shortcut_jobs_[0]) return shortcut_[0].job(job);
+      job -= shortcut_jobs_[0];
+    }
+    if (job < shortcut_jobs_[1]) return shortcut_[1].job(job);
+    keep_identity(job - shortcut_jobs_[1]);
+  };
+  const auto prepare = [&] {
+    prepare_rest(bands, index);
+    const int others = together_ ? last_jobs_ : middle_jobs_ + shortcut_jobs_[0];
+    return others + shortcut_jobs_[1] + identity_jobs_;
+  };
+  member.phase(prepare, job);
+  if (!together_) member.phase([&] { return last_jobs_; }, [&](int job) { last_.job(job); });
+}
+
+template <class T>
+void Execution<T>::prepare_rest(const Bands& bands, size_t index) {
+  const Band& band = bands[index];
+  plan_.list_active(band, call_.identity != Identity::in_place);
+  last_ = gemm(block_.last(), plan_.active);
+  last_.source = {hidden_.base, hidden_.channels, hidden_.h, hidden_.w, bands[0].image};
+  last_.out = out_;
+  last_.residual = call_.identity == Identity::copied ? call_.x : call_.out;
+  if (block_.convs.size() == 3) {
+    const int channels = block_.last().shape().in_channels;
+    middle_ = gemm(block_.convs[1], plan_.active);
+    middle_.source = last_.source;
+    middle_.out = {values_, channels, 0, 0, 0, true};
+    last_.source = {values_, channels, 0, 0, 0, true};
+    middle_jobs_ = middle_.prepare(call_.threads);
+  }
+  const int jobs = last_.prepare(call_.threads);
+  last_jobs_ = together_ ? last_.chunks() : jobs;
+  identity_jobs_ = (plan_.inactive.count + kIdentityChunk - 1) / kIdentityChunk;
+  if (call_.identity == Identity::convolved) prepare_shortcut();
+}
+
+// Dense; the ReLU comes at once where nothing is added.
+template <class T>
+void Execution<T>::prepare_shortcut() {
+  const Sites* sites[2] = {&plan_.active, &plan_.inactive};
+  for (int i = 0; i < 2; i++) {
+    shortcut_[i] = gemm(*block_.shortcut, *sites[i]);
+    shortcut_[i].source = x_;
+    shortcut_[i].out = out_;
+    shortcut_[i].relu = i == 1;
+    shortcut_jobs_[i] = shortcut_[i].prepare(call_.threads);
+  }
+  identity_jobs_ = 0;
+}
+
+// Skipped pixels carry relu(identity).
+template <class T>
+void Execution<T>::keep_identity(int job) {
+  const T* from = call_.identity == Identity::copied ? call_.x : call_.out;
+  const int last = std::min(plan_.inactive.count, (job + 1) * kIdentityChunk);
+  for (int i = job * kIdentityChunk; i < last; i++) {
+    T* row = out_.at(plan_.inactive.buffer.data()[i], i);
+    block_.kernels.relu(from + (row - out_.base), row, out_.channels);
+  }
+}
+
+template <class T>
+Gemm<T> Execution<T>::gemm(const PackedConv<T>& conv, const Sites& sites) const {
+  Gemm<T> gemm;
+  gemm.conv = &conv;
+  gemm.kernels = &block_.kernels;
+  gemm.zeros = zeros_;
+  gemm.sites = sites.buffer.data();
+  gemm.count = sites.count;
+  return gemm;
+}
+
+template class Execution<float>;
+template class Execution<bfloat16>;
+
+}  // namespace las

@@ -1,0 +1,60 @@
+// One execution of a block: its phases, band by band.
+#pragma once
+
+#include "block.h"
+#include "team.h"
+
+namespace las {
+
+// Memory that executions use one after another.
+struct Workspace {
+  Plan plan;
+  Buffer<char> hidden, values, zeros;
+  Buffer<Opinion> opinions;
+};
+
+template <class T>
+class Execution {
+ public:
+  Execution(const Block<T>& block, const Call<T>& call, Workspace& space);
+
+  void run();
+
+ private:
+  using Bands = std::vector<Band>;
+
+  // What each thread does.
+  void work(int thread);
+  void opine(Team::Member& member, const Bands& bands, size_t index);
+  void decide_all(Team::Member& member, const Bands& bands, size_t index);
+  void run_first(Team::Member& member, const Bands& bands, size_t index);
+  void run_rest(Team::Member& member, const Bands& bands, size_t index);
+
+  // Preparations and jobs of the phases.
+  void decide(int image, int patch_row, int first_image);
+  int prepare_first(const Bands& bands, size_t index);
+  void prepare_rest(const Bands& bands, size_t index);
+  void prepare_shortcut();
+  void keep_identity(int job);
+  Gemm<T> gemm(const PackedConv<T>& conv, const Sites& sites) const;
+
+  const Block<T>& block_;
+  const Call<T>& call_;
+  const Geometry geometry_;
+  const std::vector<Bands> groups_;
+  const bool fused_;     // first convolution dense, in one pass with the masker if there is one
+  const bool together_;  // second and third convolution in one pass over the active pixels
+  Team team_;
+  Plan& plan_;
+  Opinion* opinions_;
+  T* values_;  // output of the second of three convolutions, listed
+  const T* zeros_;
+  Rows<const T> x_;
+  Rows<T> hidden_, out_;
+  Gemm<T> first_, middle_, last_;
+  Gemm<T> shortcut_[2];  // at active and at inactive pixels
+  size_t needed_ = 0;  // pixels of the first convolution so far
+  int middle_jobs_ = 0, last_jobs_ = 0, identity_jobs_ = 0, shortcut_jobs_[2] = {0, 0};
+};
+
+}  // namespace las

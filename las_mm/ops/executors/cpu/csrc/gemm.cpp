@@ -1,0 +1,160 @@
+#include "gemm.h"
+
+#include <algorithm>
+
+namespace las {
+namespace {
+
+// Pixels in a job: a multiple of every micro-kernel's height (6, 8, 12).
+constexpr int kChunk = 12;
+
+// With more weights than this, threads go through the pixels panel by panel, else panels by pixels.
+constexpr size_t kCachedWeights = 512 << 10;
+
+// Bring memory near; rows lie scattered, so the hardware does not foresee them.
+void fetch(const void* start, int bytes) {
+  for (int i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(start) + i);
+}
+
+}  // namespace
+
+template <class T>
+int Gemm<T>::prepare(int threads) {
+  chunks_ = (count + kChunk - 1) / kChunk;
+  panels_outside_ = conv->bytes() > kCachedWeights;
+  // Whichever is larger, features or weights, is split among the threads; the other one all read.
+  const size_t features = static_cast<size_t>(count) * source.channels * sizeof(T);
+  parts_ = features > conv->bytes() ? std::min(threads, std::max(1, chunks_)) : 1;
+  return chunks_ * static_cast<int>(conv->panels().size());
+}
+
+template <class T>
+void Gemm<T>::job(int index) const {
+  const int panels = static_cast<int>(conv->panels().size());
+  int panel = index % panels, chunk = index / panels, in_part = chunk;
+  if (panels_outside_) {
+    int part = parts_ - 1;
+    while (index < part_start(part) * panels) part--;
+    const int chunks = part_start(part + 1) - part_start(part);
+    panel = (index - part_start(part) * panels) / chunks;
+    in_part = (index - part_start(part) * panels) % chunks;
+    chunk = part_start(part) + in_part;
+  }
+  const int first = chunk * kChunk, last = std::min(count, first + kChunk);
+  if (masker && panel == 0) give_opinions(first, last);
+  multiply(conv->panels()[panel], first, last, ahead(panel, in_part));
+}
+
+// First chunk of a part.
+template <class T>
+int Gemm<T>::part_start(int part) const {
+  return static_cast<int>(static_cast<int64_t>(chunks_) * part / parts_);
+}
+
+// Where to fetch from while a part's chunk is multiplied by a panel: its chunks together fetch the
+// next panel, so that it need not come all at once when its turn comes.
+template <class T>
+const char* Gemm<T>::ahead(int panel, int chunk) const {
+  const auto& panels = conv->panels();
+  if (!panels_outside_ || panel + 1 == static_cast<int>(panels.size())) return nullptr;
+  const size_t fetched = static_cast<size_t>(chunk) * conv->shape().taps() *
+                         (conv->shape().depth() / kernels->depth_step) * 64;
+  const size_t size = (panels[panel + 1].weights - panels[panel].weights) * sizeof(T);
+  const char* next = reinterpret_cast<const char*>(conv->weights(panels[panel + 1]));
+  return fetched < size ? next + fetched : nullptr;
+}
+
+template <class T>
+void Gemm<T>::chunk(int index) const {
+  const int first = index * kChunk, last = std::min(count, first + kChunk);
+  for (const Panel& panel : conv->panels()) multiply(panel, first, last, nullptr);
+}
+
+template <class T>
+void Gemm<T>::multiply(const Panel& panel, int first, int last, const char* ahead) const {
+  const ConvShape& shape = conv->shape();
+  const int full = kernels->height[panel.vectors], taps = shape.taps();
+  int64_t deltas[kMaxKernel * kMaxKernel];
+  for (int tap = 0; tap < taps; tap++) {
+    const int64_t dy = tap / shape.kernel, dx = tap % shape.kernel;
+    deltas[tap] = (dy * source.w + dx) * shape.dilation * source.channels;
+  }
+  const T* rows[kMaxKernel * kMaxKernel * kMaxHeight];
+  const T* residuals[kMaxHeight];
+  T* outs[kMaxHeight];
+  T unused[kMaxVectors * 16];  // where the rows of a cut tile go
+  const Tile<T> tile{rows,
+                     taps,
+                     shape.depth(),
+                     panel.first_channel,
+                     conv->weights(panel),
+                     conv->bias(panel),
+                     residual ? residuals : nullptr,
+                     outs,
+                     ahead ? ahead : reinterpret_cast<const char*>(conv->weights(panel)),
+                     panel.columns,
+                     relu};
+  const int row_bytes = std::min<int>(shape.depth() * sizeof(T), 1024);
+  for (int i = first; i < last;) {
+    const bool half = last - i <= full / 2;
+    const int height = half ? full / 2 : full;
+    point_at_taps(rows, height, i, deltas);
+    for (int m = 0; m < height; m++) {
+      const bool cut = i + m >= last;
+      T* row = cut ? unused : out.at(sites[i + m], i + m) + panel.column;
+      outs[m] = row;
+      residuals[m] = !residual ? nullptr : cut ? zeros : residual + (row - out.base);
+      if (residual) fetch(residuals[m], panel.columns * sizeof(T));
+    }
+    // The next tile's rows, in another job or not: its thread is likely to be this one.
+    for (int m = height; taps == 1 && !source.listed && m < 2 * height && i + m < count; m++) {
+      const Site& site = sites[i + m];
+      const int64_t y = int64_t{site.y} * shape.stride, x = int64_t{site.x} * shape.stride;
+      fetch(source.base + source.offset(site.image, y, x), row_bytes);
+    }
+    (half ? kernels->multiply_half : kernels->multiply)[panel.vectors](tile);
+    i += height;
+  }
+}
+
+// rows[tap * height + m]: where the input of pixel `first + m` lies under the kernel's tap.
+template <class T>
+void Gemm<T>::point_at_taps(const T** rows, int height, int first, const int64_t* deltas) const {
+  const ConvShape& shape = conv->shape();
+  const int taps = shape.taps(), reach = (shape.kernel - 1) * shape.dilation;
+  for (int m = 0; m < height; m++) {
+    const int index = std::min(first + m, count - 1);
+    const Site& site = sites[index];
+    if (source.listed) {
+      rows[m] = source.at(site, index);
+      continue;
+    }
+    const int64_t y = static_cast<int64_t>(site.y) * shape.stride - shape.padding();
+    const int64_t x = static_cast<int64_t>(site.x) * shape.stride - shape.padding();
+    const int64_t corner = source.offset(site.image, y, x);
+    if (y >= 0 && x >= 0 && y + reach < source.h && x + reach < source.w) {
+      for (int tap = 0; tap < taps; tap++) {
+        rows[tap * height + m] = source.base + (corner + deltas[tap]);
+      }
+      continue;
+    }
+    for (int tap = 0; tap < taps; tap++) {
+      const int64_t tap_y = y + tap / shape.kernel * shape.dilation;
+      const int64_t tap_x = x + tap % shape.kernel * shape.dilation;
+      const bool inside = tap_y >= 0 && tap_y < source.h && tap_x >= 0 && tap_x < source.w;
+      rows[tap * height + m] = inside ? source.base + (corner + deltas[tap]) : zeros;
+    }
+  }
+}
+
+template <class T>
+void Gemm<T>::give_opinions(int first, int last) const {
+  const int64_t offset = source.offset(sites[first].image, sites[first].y, sites[first].x);
+  kernels->opine(source.base + offset, last - first, source.channels, masker,
+                 opinions + offset / source.channels);
+}
+
+template struct Gemm<float>;
+template struct Gemm<bfloat16>;
+
+}  // namespace las

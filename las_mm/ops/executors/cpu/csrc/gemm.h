@@ -1,0 +1,66 @@
+// A convolution at a list of pixels: rows gathered by pointer, a matrix product, rows scattered.
+#pragma once
+
+#include "packing.h"
+
+namespace las {
+
+// A pixel: image, row, column.
+struct Site {
+  int image, y, x;
+};
+
+// Feature rows of `channels` elements, one per pixel of images from `first_image` on, each h by w;
+// or, where `listed`, one per entry of the list of sites.
+template <class T>
+struct Rows {
+  T* base = nullptr;
+  int channels = 0, h = 0, w = 0, first_image = 0;
+  bool listed = false;
+
+  int64_t offset(int image, int64_t y, int64_t x) const {
+    return (((image - first_image) * static_cast<int64_t>(h) + y) * w + x) * channels;
+  }
+  T* at(const Site& site, int index) const {
+    return base + (listed ? static_cast<int64_t>(index) * channels
+                          : offset(site.image, site.y, site.x));
+  }
+};
+
+// out[site] = [relu](conv(source)[site] [+ residual[site]]) for each site of the convolution's output.
+template <class T>
+struct Gemm {
+  const PackedConv<T>* conv = nullptr;
+  const Kernels<T>* kernels = nullptr;
+  Rows<const T> source;
+  Rows<T> out;
+  const T* residual = nullptr;  // laid out as `out`; null for none
+  bool relu = true;
+  const T* zeros = nullptr;  // a row for what lies outside the image
+  // The masker's weights, and where its opinion of each pixel of `source` goes; null for none.
+  // Then the sites must be all pixels, in order.
+  const float* masker = nullptr;
+  Opinion* opinions = nullptr;
+  const Site* sites = nullptr;
+  int count = 0;
+
+  int prepare(int threads);  // returns the number of independent jobs
+  void job(int index) const;
+  // Some of the pixels, all output channels; there are chunks() of them.
+  void chunk(int index) const;
+  int chunks() const { return chunks_; }
+
+ private:
+  void multiply(const Panel& panel, int first, int last, const char* ahead) const;
+  const char* ahead(int panel, int chunk) const;
+  void point_at_taps(const T** rows, int height, int first, const int64_t* deltas) const;
+  void give_opinions(int first, int last) const;
+
+  int part_start(int part) const;
+
+  int chunks_ = 0;
+  int parts_ = 1;                // of the pixels, each for one thread
+  bool panels_outside_ = false;  // a part goes through its chunks panel by panel
+};
+
+}  // namespace las

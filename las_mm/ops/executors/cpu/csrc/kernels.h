@@ -1,0 +1,63 @@
+// Micro-kernels: what depends on the instruction set, behind one table of functions.
+#pragma once
+
+#include <cstdint>
+
+namespace las {
+
+struct bfloat16 {
+  uint16_t bits;
+};
+
+// One call of a micro-kernel: `height` output pixels by one panel of output channels. The sum runs
+// over the taps under the convolution's kernel and over the input channels, always in this order,
+// so that an output does not depend on which thread computes it, nor on its neighbours.
+template <class T>
+struct Tile {
+  const T* const* rows;      // [taps][height] input rows
+  int taps;
+  int depth;                 // input channels of a group
+  int first_channel;         // of the group, in the input row
+  const T* weights;          // [taps][depth][vectors * lanes], see PackedConv
+  const float* bias;         // [vectors * lanes]
+  const T* const* residual;  // [height] rows to add, or null
+  T* const* out;             // [height]
+  const char* ahead;         // memory to fetch on the way, a cache line per step of the depth
+  int columns;               // output channels to write, at most vectors * lanes
+  bool relu;
+};
+
+// The masker's opinion of a pixel in single precision: weights · row, and the sum of |row|, which
+// bounds the rounding error.
+struct Opinion {
+  float margin, size;
+};
+
+// The widest panel in vectors; panels at the end of a convolution are narrower.
+constexpr int kMaxVectors = 4;
+
+template <class T>
+struct Kernels {
+  const char* isa;
+  int lanes;        // output channels in a vector
+  int max_vectors;  // widest panel that the registers hold
+  int depth_step;   // input channels multiplied at once; interleaved in the packed weights
+  int height[kMaxVectors + 1];  // pixels in a tile, by the vectors of its panel; even
+  void (*multiply[kMaxVectors + 1])(const Tile<T>&);
+  void (*multiply_half[kMaxVectors + 1])(const Tile<T>&);  // half the height, for a rest
+  // Of `count` pixels whose rows follow each other.
+  void (*opine)(const T* rows, int count, int channels, const float* weights, Opinion* out);
+  // out = max(row, 0); `out` may be `row`.
+  void (*relu)(const T* row, T* out, int channels);
+};
+
+// Tallest tile of any kernel: sizes buffers on the stack.
+constexpr int kMaxHeight = 12;
+
+// The kernels of each instruction set; null where this CPU or this compiler has not got it.
+const Kernels<float>* portable_kernels();
+const Kernels<float>* avx2_kernels();
+const Kernels<float>* avx512_kernels();
+const Kernels<bfloat16>* avx512_bf16_kernels();
+
+}  // namespace las

@@ -1,0 +1,73 @@
+#include "packing.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace las {
+namespace {
+
+// A panel that is read again for every tile of pixels should stay in the second-level cache.
+constexpr size_t kPanelBytes = 512 << 10;
+
+void convert(float value, float& out) { out = value; }
+
+// Round to nearest, ties to even; weights are finite.
+void convert(float value, bfloat16& out) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof(bits));
+  out.bits = static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+}  // namespace
+
+template <class T>
+PackedConv<T>::PackedConv(const ConvShape& shape, const float* weight, const float* bias,
+                          const Kernels<T>& kernels)
+    : shape_(shape) {
+  const int lanes = kernels.lanes, group_columns = shape.out_channels / shape.groups;
+  const size_t rows = static_cast<size_t>(shape.taps()) * shape.depth();
+  int widest = kernels.max_vectors;
+  if (widest > 2 && rows * widest * lanes * sizeof(T) > kPanelBytes) widest = 2;
+  size_t weights = 0, biases = 0;
+  for (int group = 0; group < shape.groups; group++) {
+    for (int done = 0; done < group_columns; done += widest * lanes) {
+      const int columns = std::min(group_columns - done, widest * lanes);
+      const int vectors = (columns + lanes - 1) / lanes;
+      panels_.push_back({group * shape.depth(), group * group_columns + done, columns, vectors,
+                         weights, biases});
+      weights += rows * vectors * lanes;
+      biases += vectors * lanes;
+    }
+  }
+  weights_.reserve(weights);
+  bias_.reserve(biases);
+  bytes_ = weights * sizeof(T);
+  for (const Panel& panel : panels_) pack(panel, weight, bias, kernels);
+}
+
+// [tap][depth / step][column][step], padded with zero columns to whole vectors.
+template <class T>
+void PackedConv<T>::pack(const Panel& panel, const float* weight, const float* bias,
+                         const Kernels<T>& kernels) {
+  const int width = panel.vectors * kernels.lanes, step = kernels.depth_step;
+  const int taps = shape_.taps(), depth = shape_.depth();
+  T* packed = weights_.data() + panel.weights;
+  std::memset(static_cast<void*>(packed), 0, sizeof(T) * taps * depth * width);
+  std::fill_n(bias_.data() + panel.bias, width, 0.f);
+  for (int column = 0; column < panel.columns; column++) {
+    const int channel = panel.column + column;
+    bias_.data()[panel.bias + column] = bias[channel];
+    const float* from = weight + static_cast<size_t>(channel) * depth * taps;
+    for (int k = 0; k < depth; k++) {
+      T* to = packed + (static_cast<size_t>(k / step) * width + column) * step + k % step;
+      for (int tap = 0; tap < taps; tap++) {
+        convert(from[k * taps + tap], to[static_cast<size_t>(tap) * depth * width]);
+      }
+    }
+  }
+}
+
+template class PackedConv<float>;
+template class PackedConv<bfloat16>;
+
+}  // namespace las

@@ -1,0 +1,55 @@
+// A convolution's folded weights in the order in which a micro-kernel reads them.
+#pragma once
+
+#include <vector>
+
+#include "kernels.h"
+#include "memory.h"
+
+namespace las {
+
+// A square, zero-padded convolution whose output has ceil(size / stride) pixels.
+struct ConvShape {
+  int in_channels, out_channels, kernel, stride, dilation, groups;
+
+  int taps() const { return kernel * kernel; }
+  int padding() const { return dilation * (kernel / 2); }
+  int depth() const { return in_channels / groups; }
+  int out_size(int size) const { return (size + stride - 1) / stride; }
+};
+
+constexpr int kMaxKernel = 7;
+
+// A panel: some output channels of one group, as wide as a micro-kernel.
+struct Panel {
+  int first_channel;  // of the group, in the input
+  int column;         // first output channel
+  int columns;        // output channels, the last vector may be cut
+  int vectors;
+  size_t weights, bias;  // where they start
+};
+
+template <class T>
+class PackedConv {
+ public:
+  // weight: (out, in / groups, kernel, kernel); bias: (out).
+  PackedConv(const ConvShape& shape, const float* weight, const float* bias,
+             const Kernels<T>& kernels);
+
+  const ConvShape& shape() const { return shape_; }
+  const std::vector<Panel>& panels() const { return panels_; }
+  const T* weights(const Panel& panel) const { return weights_.data() + panel.weights; }
+  const float* bias(const Panel& panel) const { return bias_.data() + panel.bias; }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  void pack(const Panel& panel, const float* weight, const float* bias, const Kernels<T>& kernels);
+
+  ConvShape shape_;
+  std::vector<Panel> panels_;
+  Buffer<T> weights_;
+  Buffer<float> bias_;
+  size_t bytes_ = 0;
+};
+
+}  // namespace las

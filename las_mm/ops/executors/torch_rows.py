@@ -1,0 +1,124 @@
+"""Sparse execution in plain PyTorch: the readable reference of the native executors.
+
+Features are channels-last rows, one per pixel, so that any set of pixels is an ``index_select`` and
+any convolution of it one matrix product. A last row of zeros stands for all that lies outside of
+the image.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from las_mm.ops.folding import FoldedConv, fold_block, remember, why_not_foldable
+from las_mm.ops.geometry import conv_size, dilate_mask, upsample_mask
+
+if TYPE_CHECKING:
+    from las_mm.layers import DynamicBlock
+
+# Elements gathered at a time: bounds the memory of the k² copies of each row.
+GATHER_LIMIT = 1 << 22
+
+
+def why_not_rows(block: 'DynamicBlock', x: Tensor) -> str | None:
+    """The reason why :func:`execute_rows` cannot run the block, None if it can."""
+    return remember(why_not_foldable, block, x.dtype)
+
+
+def execute_rows(
+    block: 'DynamicBlock', x: Tensor, private: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """Compute the last convolutions where the mask is on, the first where those read it.
+
+    Args:
+        block: A block for which :func:`why_not_rows` is None, in inference.
+        x: (N, C, H, W).
+        private: Whether nobody else will read ``x``: the output may then take its place.
+
+    Returns:
+        relu(M ⊙ branch(x) + identity(x)) in channels-last memory, and the coarse mask, None for a
+        static block.
+    """
+    folded = remember(fold_block, block, x.dtype, checked=True)
+    first, *middle, last = folded.convs
+    hidden_size = conv_size(x.shape[-2:], first.stride)
+    size = conv_size(hidden_size, folded.convs[1].stride)
+    mask = block.masker(x) if block.is_dynamic else None
+    if mask is None:
+        active = x.new_ones(len(x), 1, *size)
+    else:
+        active = upsample_mask(mask, block.masker.granularity, size).float()
+    second = folded.convs[1]
+    needed = dilate_mask(active, hidden_size, second.kernel_size, second.stride, second.dilation)
+
+    hidden = x.new_zeros(len(x) * hidden_size[0] * hidden_size[1] + 1, len(first.bias))
+    sites = _sites(needed)
+    values = _conv_rows(first, _rows(x, first.kernel_size > 1), sites, x.shape[-2:])
+    hidden.index_copy_(0, _row_numbers(sites, hidden_size), values.relu_())
+
+    sites = _sites(active)
+    values = hidden
+    if middle:
+        values = _conv_rows(second, hidden, sites, hidden_size).relu_()
+        values = torch.addmm(last.bias, values, last.weight.flatten(1).t())
+    else:
+        values = _conv_rows(last, hidden, sites, hidden_size)
+    identity = folded.identity(x)
+    out = _rows(identity, zero_row=False)
+    out = out.clone() if identity is x and not private else out
+    out.index_add_(0, _row_numbers(sites, size), values).relu_()
+    return out.view(len(x), *size, -1).permute(0, 3, 1, 2), mask
+
+
+def _rows(x: Tensor, zero_row: bool) -> Tensor:
+    """(N, C, H, W) -> (N·H·W [+ 1], C); shares memory with a channels-last ``x``."""
+    rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+    return torch.cat([rows, rows.new_zeros(1, rows.shape[1])]) if zero_row else rows
+
+
+def _sites(pixels: Tensor) -> Tensor:
+    """(N, 1, H, W) mask -> (P, 3): image, row and column of each pixel that is on."""
+    return pixels.squeeze(1).nonzero()
+
+
+def _row_numbers(sites: Tensor, size: tuple[int, int]) -> Tensor:
+    image, y, x = sites.unbind(1)
+    return (image * size[0] + y) * size[1] + x
+
+
+def _conv_rows(conv: FoldedConv, rows: Tensor, sites: Tensor, size: tuple[int, int]) -> Tensor:
+    """The convolution at some pixels of its output.
+
+    Args:
+        conv: The convolution.
+        rows: (N·H·W [+ 1], C_in) its input; the row of zeros is only needed for kernels above 1×1.
+        sites: (P, 3) image, row and column in the convolution's output.
+        size: (H, W) of its input.
+
+    Returns:
+        (P, C_out).
+    """
+    taps, groups = _tap_rows(conv, sites, size, outside=len(rows) - 1), conv.groups
+    # (groups, k² · C_in / groups, C_out / groups), in the order in which taps are gathered.
+    weight = conv.weight.unflatten(0, (groups, -1)).permute(0, 3, 4, 2, 1).flatten(1, 3)
+    bias = conv.bias.view(groups, 1, -1)
+    out = rows.new_empty(len(sites), len(conv.bias))
+    step = max(1, GATHER_LIMIT // (taps.shape[1] * rows.shape[1]))
+    for start in range(0, len(sites), step):
+        part = taps[start : start + step]
+        gathered = rows.index_select(0, part.flatten()).view(*part.shape, groups, -1)
+        gathered = gathered.permute(2, 0, 1, 3).flatten(2)
+        product = torch.baddbmm(bias, gathered, weight)
+        out[start : start + step] = product.transpose(0, 1).flatten(1)
+    return out
+
+
+def _tap_rows(conv: FoldedConv, sites: Tensor, size: tuple[int, int], outside: int) -> Tensor:
+    """(P, k²): the input rows under the kernel at each site, ``outside`` for no pixel."""
+    offsets = torch.arange(conv.kernel_size, device=sites.device) * conv.dilation - conv.padding
+    image, y, x = sites.unsqueeze(-1).unbind(1)
+    y, x = y * conv.stride + offsets, x * conv.stride + offsets
+    inside_y, inside_x = (y >= 0) & (y < size[0]), (x >= 0) & (x < size[1])
+    rows = ((image * size[0] + y) * size[1]).unsqueeze(-1) + x.unsqueeze(-2)
+    inside = inside_y.unsqueeze(-1) & inside_x.unsqueeze(-2)
+    return rows.masked_fill(~inside, outside).flatten(1)

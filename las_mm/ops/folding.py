@@ -1,0 +1,219 @@
+"""Folding of a residual block's batch norms into its convolutions, kept until parameters change.
+
+Sec. 3.4: "general optimization methods like fusing activation functions and batch normalization
+layers into convolution layers". Every sparse executor starts from here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+if TYPE_CHECKING:
+    from las_mm.layers import DynamicBlock
+
+Made = TypeVar('Made')
+
+
+@dataclass(frozen=True)
+class FoldedConv:
+    """A "same"-padded convolution that has swallowed its batch norm.
+
+    Attributes:
+        weight: (C_out, C_in / groups, k, k).
+        bias: (C_out,).
+        stride: Stride, the same in both directions.
+        dilation: Dilation, the same in both directions.
+        groups: Groups.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    stride: int
+    dilation: int
+    groups: int
+
+    @property
+    def kernel_size(self) -> int:
+        """Edge k of the kernel."""
+        return self.weight.shape[-1]
+
+    @property
+    def padding(self) -> int:
+        """Zeros on each side of the input."""
+        return self.dilation * (self.kernel_size // 2)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Dense convolution, (N, C_in, H, W) -> (N, C_out, H', W')."""
+        geometry = (self.stride, self.padding, self.dilation, self.groups)
+        return nn.functional.conv2d(x, self.weight, self.bias, *geometry)
+
+
+@dataclass(frozen=True)
+class FoldedBlock:
+    """A residual block as plain convolutions with a ReLU after each one.
+
+    Attributes:
+        convs: The residual branch; no ReLU after the last one, it follows the addition.
+        shortcut: Convolution of the shortcut, None where the shortcut is the identity.
+        pool: Pooling before ``shortcut`` (``avg_down`` in OpenMMLab), None where there is none.
+    """
+
+    convs: tuple[FoldedConv, ...]
+    shortcut: FoldedConv | None
+    pool: nn.Module | None
+
+    def identity(self, x: Tensor) -> Tensor:
+        """The shortcut, dense: (N, C, H, W) -> (N, C', H', W'); ``x`` itself if it has none."""
+        x = x if self.pool is None else self.pool(x)
+        return x if self.shortcut is None else self.shortcut(x)
+
+
+def fold_conv(
+    conv: nn.Conv2d,
+    norm: nn.Module,
+    dtype: torch.dtype,
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> FoldedConv:
+    """Fold a batch norm in eval mode (or an ``nn.Identity``) into the convolution before it.
+
+    The scale is computed in double precision, the product in single: one rounding a weight.
+    """
+    weight = conv.weight.detach().float()
+    bias = torch.zeros(weight.shape[0], device=weight.device, dtype=torch.float64)
+    if conv.bias is not None:
+        bias += conv.bias.detach()
+    if isinstance(norm, _BatchNorm):
+        scale = (norm.running_var.double() + norm.eps).rsqrt()
+        if norm.weight is not None:
+            scale = scale * norm.weight.detach()
+        bias = (bias - norm.running_mean) * scale
+        if norm.bias is not None:
+            bias = bias + norm.bias.detach()
+        weight = weight * scale.float().view(-1, 1, 1, 1)
+    weight = weight.to(dtype, memory_format=memory_format)
+    return FoldedConv(weight, bias.to(dtype), conv.stride[0], conv.dilation[0], conv.groups)
+
+
+def fold_block(block: 'DynamicBlock', dtype: torch.dtype) -> FoldedBlock:
+    """Fold a block for which :func:`why_not_foldable` is None.
+
+    Args:
+        block: The block.
+        dtype: Of the folded weights: that of the features the block will run on.
+    """
+    *pool, conv, norm = [None, None] if block.downsample is None else block.downsample.children()
+    return FoldedBlock(
+        convs=tuple(fold_conv(*layer, dtype) for layer in block.branch_layers()),
+        shortcut=None if conv is None else fold_conv(conv, norm, dtype),
+        pool=pool[0] if pool else None,
+    )
+
+
+def why_not_foldable(block: 'DynamicBlock', dtype: torch.dtype) -> str | None:
+    """The reason why a block cannot be folded, None if it can; to be asked by :func:`remember`."""
+    if dtype not in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+        return f'its features are {dtype}'
+
+    if not block.plain_branch:
+        return f'the branch of {type(block).__name__} is more than its convolutions'
+    if type(block.relu) is not nn.ReLU:
+        return f'its activation is {type(block.relu).__name__}, not ReLU'
+    shortcut = [] if block.downsample is None else list(block.downsample.children())
+    *pool, conv, norm = shortcut or (None, None)
+    if shortcut and (len(pool) > 1 or not isinstance(conv, nn.Conv2d)):
+        return 'its shortcut is not [pooling,] convolution, norm'
+    layers = [*block.branch_layers(), *([(conv, norm)] if shortcut else [])]
+    reasons = (why_not_foldable_layer(*layer) for layer in layers)
+    return next((reason for reason in reasons if reason), None)
+
+
+def why_not_foldable_layer(conv: nn.Module, norm: nn.Module) -> str | None:
+    """The reason why a convolution and the norm after it cannot be folded, None if they can."""
+    if not isinstance(conv, nn.Conv2d) or conv.padding_mode != 'zeros':
+        return f'{type(conv).__name__} is not a plain, zero-padded convolution'
+    same = tuple(d * (k // 2) for d, k in zip(conv.dilation, conv.kernel_size, strict=True))
+    square = all(len(set(pair)) == 1 for pair in (conv.kernel_size, conv.stride, conv.dilation))
+    if not square or conv.kernel_size[0] % 2 == 0 or tuple(conv.padding) != same:
+        return f'{conv} is not square, odd and "same"-padded'
+    if isinstance(norm, nn.Identity):
+        return None
+    if not isinstance(norm, _BatchNorm) or norm.running_mean is None:
+        return f'its norm is {type(norm).__name__}, not a batch norm with running statistics'
+    return 'a batch norm is in training mode' if norm.training else None
+
+
+@dataclass
+class _Memory:
+    """What was made of one block, and of which parameters."""
+
+    slots: '_Slots'
+    state: list
+    made: dict
+
+
+_memories: WeakKeyDictionary[nn.Module, _Memory] = WeakKeyDictionary()
+
+
+def remember(
+    make: Callable[[nn.Module, torch.dtype], Made],
+    block: nn.Module,
+    dtype: torch.dtype,
+    checked: bool = False,
+) -> Made:
+    """``make(block, dtype)``, made anew only when a parameter of the block has changed.
+
+    What was made is kept outside of the block, so that pickling, deep copies and state dicts know
+    nothing of it. Changes are seen by addresses and version counters. Writing through ``.data``
+    escapes both (mmengine's EMA does so between training and validation), which is why a block
+    also calls :func:`forget` whenever it trains.
+
+    Args:
+        make: A module-level function of a block and the dtype of its features.
+        block: The block.
+        dtype: Of the features.
+        checked: Whether this forward has already asked for something made of this block, so that
+            looking at its parameters again can be spared.
+    """
+    memory = _memories.get(block)
+    if memory is None or not (checked or memory.slots.state() == memory.state):
+        slots = _Slots(block)
+        memory = _memories[block] = _Memory(slots, slots.state(), {})
+    if (make, dtype) not in memory.made:
+        memory.made[make, dtype] = make(block, dtype)
+    return memory.made[make, dtype]
+
+
+def forget(block: nn.Module) -> None:
+    """Drop everything that was made of a block's parameters."""
+    _memories.pop(block, None)
+
+
+class _Slots:
+    """Where a block keeps what folding reads: the (dict, key) of every tensor and submodule."""
+
+    def __init__(self, block: nn.Module) -> None:
+        self.tensors: list[tuple[dict, str]] = []
+        self.modules: list[tuple[dict, str]] = []
+        for module in block.modules():
+            for owner in (module._parameters, module._buffers):
+                self.tensors += [(owner, key) for key in owner if owner[key] is not None]
+            self.modules += [(module._modules, key) for key, m in module._modules.items() if m]
+        self.versioned = not any(owner[key].is_inference() for owner, key in self.tensors)
+
+    def state(self) -> list | None:
+        """What changes when the content of a slot does; quick, it is asked for every forward."""
+        tensors = [owner.get(key) for owner, key in self.tensors]
+        modules = [owner.get(key) for owner, key in self.modules]
+        state = [*map(id, tensors), *map(id, modules)]
+        if id(None) in state:  # something was removed
+            return None
+        state += map(Tensor.data_ptr, tensors)
+        state += [module.training for module in modules]
+        if self.versioned:
+            state += [tensor._version for tensor in tensors]
+        return state
