@@ -7,7 +7,6 @@ activation rate r and the dilated rate.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import prod
 
 import numpy as np
 import torch
@@ -20,12 +19,12 @@ from latency_predictor import (
     NetworkSpec,
     expected_dilated_rate,
 )
-from latency_predictor.block import conv1_map
-from latency_predictor.rates import halo_edge
 
 # A table is refined until it meets this between its knots, so that networks stay below twice that.
 BLOCK_TOLERANCE = 0.01
 SPLITS = 6
+# Dilated rates that may become knots.
+DILATED = np.linspace(0, 1, 129)
 
 Lookup = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -163,33 +162,22 @@ def uniform_rates(network: NetworkSpec, rate: float) -> tuple[Tensor, Tensor]:
 
 
 def _fit_block(model: LatencyModel, block: BlockSpec, where: tuple[int, ...]) -> BlockFit:
-    patches, halos = _lattices(block)
+    patches = _patch_rates(block)
     tables = tuple(
-        _fit_table(lambda r, d, fused=fused: _predict(model, block, r, d, fused), patches, halos)
+        _fit_table(lambda r, d, fused=fused: _predict(model, block, r, d, fused), patches, DILATED)
         for fused in (True, False)
     )
     static = model.block(block.with_granularity(None)).static_us
     return BlockFit(where, tables, static)
 
 
-def _lattices(block: BlockSpec) -> tuple[np.ndarray, np.ndarray]:
-    """The rates that the predictor tells apart: whole patches, and whole patches with their halo.
+def _patch_rates(block: BlockSpec) -> np.ndarray:
+    """The activation rates that the predictor tells apart: those of whole patches.
 
     Between two neighbours its latency jumps, because it rounds up; the fit joins them.
     """
     rows, columns = block.grid
-    patches = np.arange(rows * columns + 1) / (rows * columns)
-    inner = block if block.kind == 'bottleneck' else replace(block, stride=1, dilation=1)
-    edges = (block.height, block.width)
-    if block.kind == 'bottleneck':
-        edges = (block.height * block.stride, block.width * block.stride)
-    halo = prod(
-        min(halo_edge(min(block.granularity, size), inner), edge)
-        for size, edge in zip((block.height, block.width), edges, strict=True)
-    )
-    size = prod(conv1_map(block))
-    halos = np.minimum(np.arange(-(-size // halo) + 1) * halo / size, 1)
-    return patches, halos
+    return np.arange(rows * columns + 1) / (rows * columns)
 
 
 def _predict(model, block, activation, dilated, fused) -> np.ndarray:
@@ -203,7 +191,7 @@ def _predict(model, block, activation, dilated, fused) -> np.ndarray:
 
 
 def _fit_table(predict: Lookup, activation: np.ndarray, dilated: np.ndarray) -> RateTable:
-    """Choose knots from the lattices until halfway between them the error is small."""
+    """Choose knots among rates until halfway between them the error is small."""
     def flipped(second: np.ndarray, first: np.ndarray) -> np.ndarray:
         return predict(first, second)
 
@@ -264,12 +252,10 @@ def _errors(fit: LatencyFit, model, network: NetworkSpec, tries: int) -> tuple[f
     sums, worst = np.zeros((2, tries)), 0.0
     for part in fit.fits:
         block = model.shape_of(network.blocks[part.blocks[0]])
-        patches, halos = _lattices(block)
-        activation = generator.choice(patches, tries)
+        activation = generator.choice(_patch_rates(block), tries)
         # At S = 1 a patch with its halo covers nine pixels, but halos overlap.
         highest = np.minimum(1, 3 * activation)
-        wanted = activation + generator.random(tries) * (highest - activation)
-        dilated = halos[np.searchsorted(halos, wanted - 1e-12)]
+        dilated = activation + generator.random(tries) * (highest - activation)
         true = np.minimum(*(_predict(model, block, activation, dilated, f) for f in (True, False)))
         ours = part(torch.tensor(activation), torch.tensor(dilated)).numpy()
         worst = max(worst, float(np.abs(ours / true - 1).max()))
