@@ -119,12 +119,16 @@ class FoldedConv2d(nn.Conv2d):
         """The convolution that this one stands in for."""
         return self._hidden[0][0]
 
+    def folded(self, dtype: torch.dtype) -> FoldedConv:
+        """The two as one convolution of that dtype."""
+        return remember(_fold_layer, self._hidden[0], dtype)
+
     def forward(self, x: Tensor) -> Tensor:
         """norm(conv(x)): (N, C_in, H, W) -> (N, C_out, H', W'), channels-last without gradients."""
         conv, norm = self._hidden[0]
         if torch.is_grad_enabled() or norm.training:
             return norm(conv(x))
-        return remember(_fold_layer, self._hidden[0], x.dtype)(x)
+        return self.folded(x.dtype)(x)
 
 
 class FoldedNorm(nn.Module):

@@ -116,3 +116,15 @@ def test_what_cannot_be_folded_runs_dense(executor, caplog):
 def test_unknown_executor_is_refused():
     with pytest.raises(ValueError, match=r"executor: got 'gpu'; choose one of dense, torch"):
         check_executor('gpu')
+
+
+def test_roi_align_takes_channels_last_features():
+    pytest.importorskip('mmdet', reason='mmdet is missing')
+    from mmcv.ops import RoIAlign
+
+    import las_mm  # noqa: F401
+
+    features, rois = torch.randn(2, 8, 16, 16), torch.tensor([[0, 1.0, 1.0, 9.0, 9.0]])
+    align = RoIAlign(output_size=7, spatial_scale=1.0, sampling_ratio=2)
+    channels_last = features.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(align(channels_last, rois), align(features, rois))

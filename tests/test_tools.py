@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 STATIC = 'configs/faster_rcnn_r50_demo.py'
 LAS = 'configs/faster_rcnn_las_r50_4-4-2-1_demo.py'
@@ -116,6 +117,20 @@ def test_predictions_and_paintings_are_written(tested):
     root, _ = tested
     assert len(pickle.loads((root / 'predictions.pkl').read_bytes())) == 4
     assert len(list((root / 'test').glob('*/painted/*.jpg'))) == 4
+
+
+def test_sparse_and_dense_execution_detect_the_same(run, tested, demo_coco):
+    root, _ = tested
+    argv = ['tools/test.py', LAS, root / 'las' / 'epoch_1.pth', '--work-dir', root / 'dense']
+    run(*argv, '--executor', 'dense', '--out', root / 'dense.pkl', *smaller(demo_coco))
+    sparse, dense = (
+        pickle.loads((root / name).read_bytes()) for name in ('predictions.pkl', 'dense.pkl')
+    )
+    for ours, wanted in zip(sparse, dense, strict=True):
+        ours, wanted = ours['pred_instances'], wanted['pred_instances']
+        assert torch.equal(ours['labels'], wanted['labels'])
+        torch.testing.assert_close(ours['scores'], wanted['scores'], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours['bboxes'], wanted['bboxes'], rtol=1e-4, atol=1e-2)
 
 
 def test_predictor_reads_the_report(run, tested):

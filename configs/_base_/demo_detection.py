@@ -11,9 +11,6 @@ train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(type='Resize', scale=scale, keep_ratio=True),
-    # 400 images are few: without these the maskers are busier on them than on new ones.
-    dict(type='RandomAffine', max_rotate_degree=10.0, scaling_ratio_range=(0.8, 1.2)),
-    dict(type='PhotoMetricDistortion'),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [

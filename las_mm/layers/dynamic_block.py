@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from las_mm.ops import conv_size
 from las_mm.ops.executors import Executor, choose_executor
+from las_mm.ops.executors.numbering import number_block
 from las_mm.ops.folding import forget
 
 from .masker import Masker
@@ -43,6 +44,7 @@ class DynamicBlock:
         """
         self.name = name
         self.masker = Masker(self.conv1.in_channels, granularity, self.stride_product, **masker)
+        self.number = number_block(self)
 
     @property
     def is_dynamic(self) -> bool:
@@ -115,9 +117,19 @@ class DynamicBlock:
             decision = self.__dict__['_decision'] = self._make_trace(*decision)
         return decision
 
+    @trace.setter
+    def trace(self, trace: BlockTrace | None) -> None:
+        self.__dict__['_decision'] = trace
+
     def __getstate__(self) -> dict:
         """Copies and pickles leave the trace behind: it is of a forward, not of the block."""
         return {key: value for key, value in self.__dict__.items() if key != '_decision'}
+
+    def __setstate__(self, state: dict) -> None:
+        """Copies are blocks of their own."""
+        super().__setstate__(state)
+        if self.is_dynamic:
+            self.number = number_block(self)
 
     def _executor(self, x: Tensor) -> Executor:
         """Training is dense; nothing made of the parameters before it may survive it."""

@@ -159,6 +159,7 @@ class _Memory:
 _memories: WeakKeyDictionary[nn.Module, _Memory] = WeakKeyDictionary()
 
 
+@torch.compiler.disable  # looks at addresses, which a compiler cannot follow
 def remember(
     make: Callable[[nn.Module, torch.dtype], Made],
     block: nn.Module,

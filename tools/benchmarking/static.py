@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from las_mm.inference import optimize_for_inference
+from las_mm.inference import FoldedConv2d, FoldedNorm, optimize_for_inference
 from las_mm.layers import DynamicBlock
 from las_mm.ops.folding import FoldedConv, fold_block
 
@@ -53,6 +53,10 @@ def plain(module: nn.Module) -> nn.Module:
         for name, child in list(parent.named_children()):
             if isinstance(child, DynamicBlock):
                 setattr(parent, name, PlainBlock(child))
+            elif isinstance(child, FoldedConv2d):
+                setattr(parent, name, _as_module(child.folded(torch.float32)))
+            elif isinstance(child, FoldedNorm):
+                setattr(parent, name, nn.Identity())
     return folded.eval()
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from .cpu import execute_native, why_not_native
 from .dense import execute_dense
 from .torch_rows import execute_rows, why_not_rows
+from .triton import execute_triton, why_not_triton
 
 if TYPE_CHECKING:
     from las_mm.layers import DynamicBlock
@@ -44,10 +45,11 @@ EXECUTORS: dict[str, Choice] = {
     'dense': Choice(execute_dense, lambda block, x: None, fallback='dense'),
     'torch': Choice(execute_rows, why_not_rows, fallback='dense'),
     'cpu': Choice(execute_native, why_not_native, fallback='torch'),
+    'triton': Choice(execute_triton, why_not_triton, fallback='torch'),
 }
 
 # The fastest executor of each type of device; ``dense`` on any other.
-AUTO = {'cpu': 'cpu'}
+AUTO = {'cpu': 'cpu', 'cuda': 'triton'}
 
 
 def check_executor(name: str) -> str:

@@ -1,0 +1,109 @@
+"""The whole dynamic backbone as one CUDA graph, masks and all."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from las_mm.inference import optimize_for_inference
+
+from .options import Options
+from .plan import Plan, use_plan
+from .planning import plan_backbone
+
+if TYPE_CHECKING:
+    from las_mm.layers import BlockTrace
+    from las_mm.models.backbone import DynamicBackbone
+
+WARM_UPS = 3
+
+
+class GraphedBackbone:
+    """A dynamic backbone in inference, planned, in place and as fast as it can be.
+
+    What is active differs from image to image, but never comes back to the host, so that one
+    captured graph serves them all. The backbone is optimized in place, see
+    :func:`las_mm.inference.optimize_for_inference`, and its traces are those of the last call. The
+    graph holds the parameters of the time of construction: make a new one after changing them. On
+    a CPU with Triton's interpreter there is no graph, and everything else is the same.
+
+    Example:
+        >>> run = GraphedBackbone(backbone.cuda(), images)
+        >>> stages = run(images)
+
+    Args:
+        backbone: A dynamic backbone.
+        example: (N, 3, H, W) images of the size and type to come, and if possible of their content:
+            the plan and the tiles are chosen on it.
+        options: Switches; those in effect by default.
+        r_th: See :func:`plan_backbone`.
+        plan: A ready plan, instead of ``options`` and ``r_th``.
+
+    Raises:
+        ValueError: If r_th is not in [0, 1].
+    """
+
+    def __init__(
+        self,
+        backbone: 'DynamicBackbone',
+        example: Tensor,
+        options: Options | None = None,
+        r_th: float | None = None,
+        plan: Plan | None = None,
+    ) -> None:
+        self._backbone = optimize_for_inference(backbone, 'triton')
+        self._input = example.detach().clone(memory_format=torch.channels_last)
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self.plan = plan or plan_backbone(backbone, self._input, options, r_th)
+        if example.is_cuda:
+            self._capture()
+
+    @property
+    def traces(self) -> list['BlockTrace']:
+        """What each block did in the last call."""
+        return self._backbone.traces
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The backbone's outputs; on a GPU they are overwritten by the next call.
+
+        Args:
+            images: As the example.
+
+        Raises:
+            ValueError: If shape, type or device differ from those of the example.
+        """
+        self._check(images)
+        if self._graph is None:
+            return self._forward(images)
+        self._input.copy_(images)
+        self._graph.replay()
+        for block in self._backbone.blocks:
+            block.trace = replace(block.trace)  # whose rates are computed from the new mask
+        return self._outputs
+
+    @torch.no_grad()
+    def _capture(self) -> None:
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UPS):  # compiles, chooses tiles, lets cuDNN choose algorithms
+                self._forward(self._input)
+        torch.cuda.current_stream().wait_stream(side)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._outputs = self._forward(self._input)
+
+    def _forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        with use_plan(self.plan):
+            return self._backbone(images)
+
+    def _check(self, images: Tensor) -> None:
+        expected, got = self._input, images
+        for what in ('shape', 'dtype', 'device'):
+            if getattr(got, what) != getattr(expected, what):
+                raise ValueError(
+                    f'images: {what} is {getattr(got, what)}, but this was made for '
+                    f'{getattr(expected, what)}; make another GraphedBackbone for it'
+                )

@@ -1,0 +1,122 @@
+"""Making a plan: whether to fuse masker and first convolution (Sec. 3.4) or to be incremental."""
+
+from typing import TYPE_CHECKING
+
+import torch
+import triton
+from torch import Tensor
+
+from las_mm.ops.folding import remember
+
+from .executor import why_not_triton
+from .options import Options, current_options, use_options
+from .packing import pack_block
+from .plan import FUSED, INCREMENTAL, SEPARATE, Plan, Stage
+
+if TYPE_CHECKING:
+    from las_mm.layers import DynamicBlock
+    from las_mm.models.backbone import DynamicBackbone
+
+TIMED_MS = 20  # of repetitions of one stage
+
+
+@torch.no_grad()
+def plan_backbone(
+    backbone: 'DynamicBackbone',
+    example: Tensor,
+    options: Options | None = None,
+    r_th: float | None = None,
+) -> Plan:
+    """Plan the backbone's forward on images like ``example``.
+
+    What the options leave open is decided for each stage: with ``r_th`` by the average activation
+    rate on the example, as in Sec. 3.4 (fused where r > r_th, incremental elsewhere), without it
+    on a GPU by timing the stage, and otherwise fused.
+
+    Args:
+        backbone: A dynamic backbone in eval mode.
+        example: (N, 3, H, W) images of the size, type, and if possible the content to come.
+        options: Switches; those in effect by default.
+        r_th: Threshold of the activation rate, None to time.
+
+    Raises:
+        ValueError: If r_th is not in [0, 1].
+    """
+    if r_th is not None and not 0 <= r_th <= 1:
+        raise ValueError(f'r_th: got {r_th}; give an activation rate from 0 to 1')
+    options = options or current_options()
+    with use_options(options):
+        inputs = _stage_inputs(backbone, example)
+    stages = [Stage(tuple(getattr(backbone, name))) for name in backbone.stage_names]
+    planned = [s for s in stages if _can_run(s.blocks, inputs[id(s.blocks[0])])]
+    for stage in planned:
+        stage.mode = _choose_mode(stage, inputs[id(stage.blocks[0])], options, r_th)
+    return Plan(tuple(planned), options)
+
+
+def _choose_mode(stage: Stage, x: Tensor, options: Options, r_th: float | None) -> str:
+    modes = _allowed_modes(stage, x.dtype, options)
+    if r_th is not None:
+        rate = torch.stack([block.trace.activation_rate.mean() for block in stage.blocks]).mean()
+        modes = [mode for mode in modes if (mode == FUSED) == bool(rate > r_th)] or modes
+        return modes[-1]
+    if len(modes) == 1 or not x.is_cuda:
+        return modes[0]
+    times = {mode: _time(stage, mode, x, options) for mode in modes}
+    return min(times, key=times.__getitem__)
+
+
+def _allowed_modes(stage: Stage, dtype: torch.dtype, options: Options) -> list[str]:
+    """What the options leave open, and the stage can do."""
+    if options.incremental_masker and _is_chain(stage, dtype):
+        return [INCREMENTAL]
+    if options.masker_conv1 is not None:
+        modes = [FUSED if options.masker_conv1 else SEPARATE]
+    else:
+        modes = [FUSED, SEPARATE]
+    chain = options.incremental_masker is None and options.scatter_add and _is_chain(stage, dtype)
+    return [*modes, INCREMENTAL] if chain and not options.masker_conv1 else modes
+
+
+def _is_chain(stage: Stage, dtype: torch.dtype) -> bool:
+    """Whether all blocks but the first have the same patches and change nothing else."""
+    packed = [remember(pack_block, block, dtype) for block in stage.blocks]
+    return len(packed) > 1 and all(
+        block.shortcut is None and block.pool is None and block.window == packed[0].granularity
+        for block in packed[1:]
+    )
+
+
+def _can_run(blocks: tuple['DynamicBlock', ...], x: Tensor) -> bool:
+    return not any(why_not_triton(block, x) for block in blocks)
+
+
+def _stage_inputs(backbone: 'DynamicBackbone', example: Tensor) -> dict[int, Tensor]:
+    """The input of each stage's first block, by the block's id; leaves traces behind."""
+    inputs: dict[int, Tensor] = {}
+
+    def remember_input(block: 'DynamicBlock', args: tuple[Tensor, ...]) -> None:
+        inputs[id(block)] = args[0].contiguous(memory_format=torch.channels_last)
+
+    firsts = [getattr(backbone, name)[0] for name in backbone.stage_names]
+    handles = [block.register_forward_pre_hook(remember_input) for block in firsts]
+    try:
+        backbone(example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return inputs
+
+
+def _time(stage: Stage, mode: str, x: Tensor, options: Options) -> float:
+    """Milliseconds of the stage in a mode, as a CUDA graph."""
+    plan = Plan((Stage(stage.blocks, mode),), options)
+
+    def run() -> None:
+        out = x
+        for number, block in enumerate(stage.blocks):
+            out, _ = plan.run(block, out, private=number > 0)
+
+    run()
+    torch.cuda.synchronize()  # timing has a stream of its own, which waits for no other
+    return triton.testing.do_bench_cudagraph(run, rep=TIMED_MS)

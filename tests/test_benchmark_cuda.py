@@ -1,0 +1,39 @@
+"""The GPU benchmark without a GPU: its code runs, and it invents no numbers."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+pytest.importorskip('triton', reason='Triton is not installed')
+
+
+def run(repo_root, *arguments):
+    command = [sys.executable, str(repo_root / 'tools' / 'benchmark_cuda.py'), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=repo_root)
+
+
+def test_dry_run_reports_no_times(repo_root, tmp_path):
+    out = tmp_path / 'results.json'
+    suites = ['ceilings', 'ablation', 'kernels', 'predictor', 'compiled']
+    done = run(repo_root, '--dry-run', '--suite', *suites, '--out', out)
+    assert done.returncode == 0, done.stderr
+    results = json.loads(out.read_text())
+    assert results['machine']['dry_run'] is True
+    assert set(results['ceilings'].values()) == {None}
+    [row] = results['ablation']
+    assert set(row['us'].values()) == {None} and row['gain'] is None
+    assert all(row['us'] is row['TB_per_s'] is None for row in results['kernels'])
+    assert results['predictor']['mape'] is None
+    assert all(row['left_out'] == 'dry run' for row in results['compiled'])
+    assert [path.name for path in tmp_path.iterdir()] == ['results.json']
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
+def test_without_a_gpu_says_so(repo_root, tmp_path):
+    done = run(repo_root, '--out', tmp_path / 'results.json')
+    assert done.returncode == 2
+    assert 'this machine or this PyTorch has no CUDA device; use --dry-run' in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,124 @@
+"""Compile every Triton kernel in every tile for GPUs that need not be there, and check the builds.
+
+A build fails the check if it spills registers, or lacks the instructions that make it fast: wgmma
+on Hopper, mma.sync elsewhere, 16-byte cp.async wherever there is a loop to pipeline.
+
+    python tools/check_triton_builds.py
+    python tools/check_triton_builds.py --arch 90 --dtype bfloat16 --out builds.json
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+from torch import Tensor
+
+from las_mm.layers import DynamicBlock, DynamicBottleneck
+from las_mm.ops.executors.triton.block import run_block
+from las_mm.ops.executors.triton.launch import compile_only
+from las_mm.ops.executors.triton.margins import Margins
+from las_mm.ops.executors.triton.offline import Report, offline_target, read_report
+from las_mm.ops.executors.triton.options import Options, use_options
+from las_mm.ops.executors.triton.packing import PackedBlock, pack_block
+
+ARCHS = (80, 90, 120)
+DTYPES = {'float32': torch.float32, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
+# Width of the 3×3 convolution and granularity of each stage of a LAS-ResNet 4-4-7-1.
+STAGES = ((64, 4), (128, 4), (256, 7), (512, 1))
+EDGE = 28  # of the maps; what is compiled depends on channels and granularity only
+
+
+def gallery(
+    dtype: torch.dtype, stages: Sequence[int] = range(len(STAGES))
+) -> Iterator[tuple[DynamicBlock, Tensor]]:
+    """Blocks with an input each: two of each stage of a LAS-ResNet and a grouped one."""
+    blocks = []
+    for stage in stages:
+        width, granularity = STAGES[stage]
+        inputs, stride = (2 * width, 2) if stage else (width, 1)
+        blocks.append(DynamicBottleneck(inputs, width, 4 * width, granularity, stride))
+        blocks.append(DynamicBottleneck(4 * width, width, 4 * width, granularity))
+    blocks.append(DynamicBottleneck(128, 128, 128, granularity=4, groups=8))
+    for block in blocks:
+        x = torch.zeros(1, block.conv1.in_channels, EDGE, EDGE, dtype=dtype)
+        yield block.eval().to(dtype), x
+
+
+def compile_block(block: DynamicBlock, x: Tensor, options: Options) -> None:
+    """Launch what any plan could launch for a block; to be called within ``compile_only``."""
+    packed = pack_block(block, x.dtype)
+    for fused in (True, False):
+        run_block(packed, x, replace(options, masker_conv1=fused))
+    run_block(packed, x, replace(options, gather_conv2=False, scatter_add=False))
+    if packed.shortcut is None:
+        _run_chain(packed, x, options)
+
+
+def _run_chain(packed: PackedBlock, x: Tensor, options: Options) -> None:
+    """The block three times in a row, as an incremental stage."""
+    margins = Margins([packed, packed])
+    for _ in range(3):
+        x, _ = run_block(packed, x, options, margins=margins)
+
+
+def check(
+    arch: int,
+    dtype: str,
+    all_tiles: bool = True,
+    stages: Sequence[int] = range(len(STAGES)),
+) -> list[Report]:
+    """Compile the gallery for a compute capability.
+
+    Args:
+        arch: 80, 90, 120 or another that Triton knows.
+        dtype: Of the features.
+        all_tiles: Whether in every tile that may be tuned for, or in the first one only.
+        stages: Stages of the LAS-ResNet to compile for, from 0.
+    """
+    reports: dict[str, Report] = {}
+    with torch.no_grad(), offline_target(arch), use_options(tune=all_tiles, pdl=arch >= 90) as used:
+        for block, x in gallery(DTYPES[dtype], stages):
+            with compile_only() as builds:
+                compile_block(block, x, used)
+            for build in builds:
+                key = f'{build.name} {sorted(build.constants.items())}'
+                if key not in reports:
+                    reports[key] = read_report(build, arch)
+    return list(reports.values())
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--arch', type=int, nargs='+', default=ARCHS, help='compute capabilities')
+    parser.add_argument('--dtype', nargs='+', default=list(DTYPES), choices=DTYPES)
+    parser.add_argument('--first-tile', action='store_true', help='only the tile taken untuned')
+    parser.add_argument('--out', type=Path, help='JSON file for all reports')
+    args = parser.parse_args(argv)
+    reports = []
+    for arch in args.arch:
+        for dtype in args.dtype:
+            found = check(arch, dtype, not args.first_tile)
+            faulty = [report for report in found if report.faults()]
+            worst = max(report.registers for report in found)
+            print(f'sm_{arch} {dtype}: {len(found)} builds, at most {worst} registers, '
+                  f'{len(faulty)} faulty', flush=True)  # fmt: skip
+            for report in faulty:
+                print(f'  {report.name} {report.constants}: {"; ".join(report.faults())}')
+            reports += found
+    if args.out:
+        temporary = args.out.with_suffix('.tmp')
+        rows = [asdict(report) | {'faults': report.faults()} for report in reports]
+        temporary.write_text(json.dumps(rows, indent=1))
+        os.replace(temporary, args.out)
+    return 1 if any(report.faults() for report in reports) else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

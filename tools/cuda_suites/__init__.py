@@ -1,0 +1,1 @@
+"""The suites of tools/benchmark_cuda.py."""

@@ -1,0 +1,123 @@
+"""Bytes and FLOP per second of each kernel, to be held against the device's ceilings."""
+
+from dataclasses import dataclass
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from las_mm.layers import BlockTrace
+from las_mm.ops.executors.triton.block import run_block
+from las_mm.ops.executors.triton.options import Options
+from las_mm.ops.executors.triton.packing import PackedBlock, pack_block
+from las_mm.ops.executors.triton.sizes import Sizes
+
+from .setup import DTYPES, FLOAT32, Machine, make_block, make_features, set_precision, smooth_mask
+
+RATE, ROUNDS = 0.5, 20
+STAGES = ((256, 64, 4, 4), (512, 128, 4, 8), (1024, 256, 7, 16), (2048, 512, 1, 32))
+CASES = (('fp16', 1), ('fp16', 8), ('fp32', 1), ('fp32', 8))
+IMAGE = (800, 1216)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a kernel must do at least.
+
+    Attributes:
+        bytes: Read and written, everything once.
+        flops: A multiply-accumulate counts as two.
+    """
+
+    bytes: float
+    flops: float
+
+
+def count_work(packed: PackedBlock, sizes: Sizes, trace: BlockTrace, itemsize: int) -> dict:
+    """The work of each kernel of a block without shortcut convolution, by kernel and variant."""
+    first, second, third = packed.convs
+    hidden, output = sizes.hidden_pixels, sizes.output_pixels
+    r, dilated = (rates.mean().item() for rates in (trace.activation_rate, trace.dilated_rate))
+    channels, width = first.in_channels, first.out_channels
+    weights = [conv.weight.numel() * itemsize for conv in packed.convs]
+    read = hidden * channels * itemsize
+    macs = [hidden * channels * width, output * second.weight.numel(), output * width * channels]
+    middle = output * width * itemsize
+    return {
+        'masker_conv1': Work(
+            read + hidden * width * itemsize + weights[0], 2 * (macs[0] + hidden * channels)
+        ),
+        'masker': Work(read, 2 * hidden * channels),
+        'gather_conv 1x1': Work(
+            dilated * (read + hidden * width * itemsize) + weights[0], 2 * dilated * macs[0]
+        ),
+        'gather_conv 3x3': Work(
+            dilated * hidden * width * itemsize + r * middle + weights[1], 2 * r * macs[1]
+        ),
+        'conv_scatter_add': Work(
+            r * (middle + 2 * output * channels * itemsize) + weights[2], 2 * r * macs[2]
+        ),
+    }
+
+
+@torch.no_grad()
+def run(machine: Machine) -> list[dict]:
+    """Time every kernel of a block of each stage by the profiler."""
+    rows = []
+    for precision, batch in CASES[:1] if machine.dry else CASES:
+        set_precision(precision)
+        for channels, width, granularity, stride in STAGES[:1] if machine.dry else STAGES:
+            block = make_block(machine, channels, width, granularity, precision)
+            size = tuple(-(-edge // stride) for edge in IMAGE)
+            x = make_features(machine, block, batch, size)
+            for fused in (True, False):
+                options = Options(masker_conv1=fused, float32=FLOAT32[precision])
+                rows += _profile(machine, block, x, precision, options)
+    return rows
+
+
+def _profile(machine, block, x, precision, options) -> list[dict]:
+    packed = pack_block(block, DTYPES[precision])
+    sizes = Sizes.of(packed, x)
+    decided = smooth_mask(RATE, sizes.grid, len(x), seed=0).to(x)
+    block.masker.decided = decided
+    block(x)  # dense, for its trace
+    work = count_work(packed, sizes, block.trace, x.element_size())
+    times = _kernel_times(machine, lambda: run_block(packed, x, options, decided=decided))
+    rows = []
+    for name, us in times.items():
+        done = work.get(name, Work(0, 0))
+        rows.append(
+            {
+                'kernel': name, 'precision': precision, 'shape': list(x.shape),
+                'granularity': packed.granularity, 'fused': options.masker_conv1, 'us': us,
+                'TB_per_s': us and done.bytes / us / 1e6,
+                'TFLOP_per_s': us and done.flops / us / 1e6,
+            }
+        )  # fmt: skip
+    return rows
+
+
+def _kernel_times(machine: Machine, run) -> dict[str, float | None]:
+    """Mean microseconds of each kernel; the two convolutions by list come in this order."""
+    run()
+    if machine.dry:
+        return dict.fromkeys(('masker_conv1', 'gather_conv 3x3', 'conv_scatter_add'))
+    torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CUDA]) as record:
+        for _ in range(ROUNDS):
+            run()
+        torch.cuda.synchronize()
+    durations: dict[str, list[float]] = {}
+    events = [event for event in record.events() if event.device_type.name == 'CUDA']
+    for event in sorted(events, key=lambda event: event.time_range.start):
+        durations.setdefault(event.name, []).append(event.time_range.elapsed_us())
+    found = {}
+    for name, values in durations.items():
+        if name != 'gather_conv':
+            found[name] = sum(values) / len(values)
+        elif len(values) == 2 * ROUNDS:
+            found['gather_conv 1x1'] = sum(values[::2]) / ROUNDS
+            found['gather_conv 3x3'] = sum(values[1::2]) / ROUNDS
+        else:
+            found['gather_conv 3x3'] = sum(values) / len(values)
+    return found
