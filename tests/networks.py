@@ -50,5 +50,5 @@ def undecided(network: nn.Module) -> nn.Module:
 
 def decide(block: DynamicBlock, mask: Tensor) -> DynamicBlock:
     """Make the masker answer ``mask`` (N, 1, h, w) in inference."""
-    block.masker.logits = lambda x: torch.cat([mask, 1 - mask], 1).to(x)
+    block.masker.decided = mask
     return block
