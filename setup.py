@@ -86,7 +86,7 @@ setup(
     license='Apache-2.0',
     packages=find_packages(include=('las_mm*', 'latency_predictor*')),
     package_data={
-        'las_mm': ['py.typed', '**/*.cpp', '**/*.h'],
+        'las_mm': ['py.typed', '**/*.cpp', '**/*.h', 'html_report/*.*'],
         'latency_predictor': ['py.typed', '*.yaml', '*.yml', '**/*.yaml', '**/*.yml'],
     },
     ext_modules=extension.get('ext_modules', []),
@@ -95,7 +95,7 @@ setup(
         **({'build_ext': extension['command']} if extension else {}),
     },
     python_requires='>=3.10',
-    install_requires=['mmengine>=0.10.7,<0.11', 'numpy', 'PyYAML', 'rich', 'torch>=2.0'],
+    install_requires=['jinja2', 'mmengine>=0.10.7,<0.11', 'numpy', 'PyYAML', 'rich', 'torch>=2.0'],
     extras_require={**EXTRAS, 'all': sorted({pin for pins in EXTRAS.values() for pin in pins})},
     classifiers=[
         'License :: OSI Approved :: Apache Software License',

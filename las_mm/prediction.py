@@ -1,5 +1,6 @@
 """Run a trained detector or classifier on image files."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,15 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
-from mmengine.registry import MODELS, VISUALIZERS, init_default_scope
+from mmengine.registry import DATASETS, MODELS, VISUALIZERS, init_default_scope
 from mmengine.runner import load_checkpoint
 from torch import nn
 
+from las_mm.data import require_data
 from las_mm.layers import BlockTrace
 from las_mm.models.backbone import find_backbone
+
+SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff'}
 
 
 @dataclass(frozen=True)
@@ -54,10 +58,8 @@ class Predictor:
         self.backbone = find_backbone(self.model)
         self.visualizer = VISUALIZERS.build(dict(cfg.visualizer, vis_backends=None))
         self.visualizer.dataset_meta = saved.get('meta', {}).get('dataset_meta') or {}
-        dataset = cfg.test_dataloader.dataset
-        while 'dataset' in dataset:
-            dataset = dataset['dataset']
-        steps = [step for step in dataset.pipeline if step['type'] != 'LoadAnnotations']
+        pipeline = _test_dataset(cfg).pipeline
+        steps = [step for step in pipeline if step['type'] != 'LoadAnnotations']
         self.pipeline = Compose(steps)
 
     @torch.no_grad()
@@ -92,3 +94,44 @@ class Predictor:
             self.visualizer.add_datasample('', original, sample, draw_gt=False, show=False)
             return self.visualizer.get_image()
         return self.visualizer.visualize_cls(original, sample, draw_gt=False, rescale_factor=2)
+
+
+def _test_dataset(cfg: Config) -> dict:
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset['dataset']
+    return dataset
+
+
+def image_files(names: list[str]) -> list[Path]:
+    """The files named, and those in folders named, in order.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    files = []
+    for path in map(Path, names):
+        inside = sorted(p for p in path.glob('*') if p.suffix.lower() in SUFFIXES)
+        files.extend(inside if path.is_dir() else [path])
+    if not files:
+        raise FileNotFoundError(f'images: no image in {", ".join(names)}; give files or folders')
+    return files
+
+
+def test_images(cfg: Config) -> list[Path]:
+    """The image files of a config's test set, in its order.
+
+    Raises:
+        FileNotFoundError: If the test set is not there.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    require_data(cfg, 'test_dataloader')
+    dataset = DATASETS.build(dict(_test_dataset(cfg), pipeline=[]))
+    return [Path(dataset.get_data_info(index)['img_path']) for index in range(len(dataset))]
+
+
+def spread(items: Sequence[Path], count: int | None) -> list[Path]:
+    """At most ``count`` items, evenly spread; all of them for None."""
+    if count is None or count >= len(items):
+        return list(items)
+    return [items[index * len(items) // count] for index in range(count)]

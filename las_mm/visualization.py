@@ -2,14 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import torch.nn.functional as F
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from las_mm.files import write_whole
 from las_mm.layers import BlockTrace
 
 DIMMED = 0.25
+LEVELS = ('stage', 'block')
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,16 @@ def dim_skipped(image: np.ndarray, computed: np.ndarray) -> np.ndarray:
     return (image * brightness).round().astype(np.uint8)
 
 
+def check_level(level: str) -> None:
+    """Check what a mask is of.
+
+    Raises:
+        ValueError: If it is neither ``'stage'`` nor ``'block'``.
+    """
+    if level not in LEVELS:
+        raise ValueError(f'level: got {level!r}; choose one of {", ".join(LEVELS)}')
+
+
 def mask_panels(
     image: np.ndarray, traces: Sequence[BlockTrace], level: str = 'stage', index: int = 0
 ) -> list[MaskPanel]:
@@ -53,8 +68,7 @@ def mask_panels(
     Raises:
         ValueError: If ``level`` is neither.
     """
-    if level not in ('stage', 'block'):
-        raise ValueError(f'level: got {level!r}; choose one of stage, block')
+    check_level(level)
     groups: dict[str, list[BlockTrace]] = {}
     for trace in traces:
         group = trace.name if level == 'block' else trace.name.split('.')[0]
@@ -92,3 +106,22 @@ def draw_grid(rows: Sequence[Sequence[MaskPanel]], columns: int = 6, width: floa
             ax.set_title(panel.title, fontsize=7)
     figure.tight_layout(pad=0.3)
     return figure
+
+
+def figure_to_rgb(figure: Figure, dpi: int = 120) -> np.ndarray:
+    """The figure as an image (H, W, 3) uint8."""
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def save_figure(figure: Figure, path: str | Path, dpi: int = 120) -> None:
+    """Write a figure, in the format of the path's suffix, whole or not at all.
+
+    Raises:
+        ValueError: If matplotlib does not know that format.
+    """
+    data = BytesIO()
+    figure.savefig(data, dpi=dpi, format=Path(path).suffix[1:].lower() or 'png')
+    write_whole(path, data.getvalue())

@@ -143,6 +143,22 @@ def test_predictor_reads_the_report(run, tested):
     assert row['dynamic ms'] == pytest.approx(wanted['dynamic_ms'])
 
 
+def test_page_of_the_test_run_is_made(run, tested, demo_coco):
+    root, _ = tested
+    argv = ['tools/report.py', LAS, '--work-dir', root / 'test', '--limit', 2]
+    assert '2 images' in run(*argv, *smaller(demo_coco))
+    page = (root / 'test' / 'report.html').read_text()
+    assert page.count('data:image/jpeg') == 2 * (1 + 4), 'predictions and four stages each'
+    report = json.loads((root / 'test' / 'latency_report.json').read_text())
+    assert f'{report["flops"]["ratio"]:.3f}' in page and 'coco/bbox_mAP' in page
+    assert 'SparsityLossHook' in page, 'the config'
+
+
+def test_page_needs_a_test_run(run, tmp_path):
+    said = run('tools/report.py', LAS, '--work-dir', tmp_path, code=2)
+    assert 'make it with tools/test.py' in said and 'Traceback' not in said
+
+
 def test_test_time_augmentation_runs(run, trained, demo_coco):
     root, _ = trained
     checkpoint = root / 'las' / 'epoch_1.pth'

@@ -15,10 +15,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from las_mm.cli import add_common_arguments, load_config, run_cli
-from las_mm.prediction import Predictor
-from las_mm.visualization import MaskPanel, draw_grid, mask_panels
-
-SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff'}
+from las_mm.prediction import Predictor, image_files
+from las_mm.visualization import MaskPanel, draw_grid, mask_panels, save_figure
 
 
 def parse_args() -> argparse.Namespace:
@@ -39,21 +37,6 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def image_files(names: list[str]) -> list[Path]:
-    """The files named, and those in folders named, in order.
-
-    Raises:
-        FileNotFoundError: If there is none.
-    """
-    files = []
-    for path in map(Path, names):
-        inside = sorted(p for p in path.glob('*') if p.suffix.lower() in SUFFIXES)
-        files.extend(inside if path.is_dir() else [path])
-    if not files:
-        raise FileNotFoundError(f'images: no image in {", ".join(names)}; give files or folders')
-    return files
-
-
 def main() -> None:
     args = parse_args()
     cfg = load_config(args)
@@ -67,8 +50,7 @@ def main() -> None:
         masks = mask_panels(prediction.image, prediction.traces, args.level)
         rows.append([MaskPanel(path.name, prediction.painted), *masks])
     out = Path(args.out or Path(cfg.work_dir) / 'masks.png')
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draw_grid(rows, args.columns).savefig(out, dpi=120)
+    save_figure(draw_grid(rows, args.columns), out)
     print(f'{len(rows)} images drawn in {out}')
 
 

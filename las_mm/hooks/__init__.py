@@ -1,8 +1,9 @@
-"""mmengine hooks: temperature schedule, sparsity losses, distillation, latency report."""
+"""mmengine hooks: temperature schedule, sparsity losses, distillation, latency report, masks."""
 
 from .distillation import DistillationHook
 from .invalid_loss import InvalidLossHook
 from .latency_report import LatencyReportHook
+from .mask_visualization import MaskVisualizationHook
 from .safe_checkpoint import SafeCheckpointHook
 from .sparsity import SparsityLossHook
 from .temperature import GumbelTemperatureHook
@@ -12,6 +13,7 @@ __all__ = [
     'GumbelTemperatureHook',
     'InvalidLossHook',
     'LatencyReportHook',
+    'MaskVisualizationHook',
     'SafeCheckpointHook',
     'SparsityLossHook',
 ]

@@ -17,6 +17,7 @@ from las_mm.latency import describe_backbone
 from las_mm.models.backbone import DynamicBackbone, classifier_macs, find_backbone
 from las_mm.rates import ObjectRateMeter, RateMeter, rate_map
 from las_mm.report import build_report, render, scalars
+from las_mm.run_record import plain_metrics, run_record
 from latency_predictor import load_device
 
 from .model_loss import unwrapped
@@ -27,7 +28,8 @@ class LatencyReportHook(Hook):
     """After a test, reports rates, MACs and predicted latency of the dynamic backbone.
 
     The report goes to the log as text, to ``latency_report.json`` in the work dir, and to the
-    visualizer as scalars. Rates are averages over images; where the data samples carry
+    visualizer as scalars; the file also has the test's metrics, config, checkpoint and versions.
+    Rates are averages over images; where the data samples carry
     ground-truth boxes, the rates inside and outside of them are reported, too.
 
     Args:
@@ -87,6 +89,8 @@ class LatencyReportHook(Hook):
         report = self.report()
         if not is_main_process():
             return
+        report['metrics'] = plain_metrics(metrics)
+        report['run'] = run_record(runner, self.backbone.executor)
         if self.measure:
             report['measured'] = measured_row(self.backbone, self._image)
         runner.logger.info('latency report\n%s', render(report))

@@ -1,4 +1,4 @@
-"""L_FLOPs and L_bounds (Sec. 3.5) for any model with a dynamic backbone."""
+"""L_FLOPs, or a latency in its place, and L_bounds (Sec. 3.5) for any dynamic backbone."""
 
 from typing import Any
 
@@ -9,77 +9,91 @@ from torch import Tensor, nn
 
 from las_mm.checks import check_number
 from las_mm.losses import bounds, bounds_loss, flops_loss
-from las_mm.models.backbone import classifier_macs, find_backbone
 
 from .model_loss import ModelLossHook, training_progress
-
-BOUNDED = ('activation_rate', 'flops_ratio')
+from .sparsity_target import FlopsTarget, make_target
 
 
 @HOOKS.register_module()
 class SparsityLossHook(ModelLossHook):
     """Adds α·(L_FLOPs + L_bounds) of Eq. 2 as ``loss_flops`` and ``loss_bounds``.
 
-    Logged beside them: ``flops_ratio``, F_dyn / F_stat, and the mean ``activation_rate``.
+    With a latency as target, L_FLOPs becomes ``loss_latency``, (ℓ_dyn/ℓ_stat − t)², where ℓ is the
+    backbone's predicted latency as a piecewise-linear function of its rates
+    (:mod:`las_mm.latency_fit`); how well it fits the predictor is logged at the start.
+
+    Logged beside them: ``flops_ratio``, F_dyn / F_stat, the mean ``activation_rate``, and
+    ``latency_ratio`` where latency is the target.
 
     Args:
-        target: t in (0, 1], the wanted F_dyn / F_stat.
+        target: t in (0, 1], the wanted F_dyn / F_stat; or a mapping with ``latency``, the wanted
+            ℓ_dyn / ℓ_stat, or ``latency_ms``, the wanted ℓ_dyn for one image, and ``device``, a
+            name or description file; further ``input_size``, (H, W) to predict at, by default the
+            largest that the config tests at, and ``precision``.
         alpha: α.
         bounds: Whether L_bounds is added.
         bounded: What L_bounds bounds in each block: its ``'activation_rate'`` as in the paper, or
-            its ``'flops_ratio'`` as in the authors' training code.
+            its ``'flops_ratio'`` as in the authors' training code; with a latency as target
+            ``'latency_ratio'`` in its place. Rates start from t; with a latency, from the equal
+            rate of all blocks that meets it.
         duration: Share of training after which the bounds are open.
         by_epoch: Whether the bounds move once per epoch instead of every iteration.
 
     Raises:
-        TypeError, ValueError: If an argument is not one of the allowed ones.
+        TypeError, ValueError: If an argument is not one of the allowed ones; before training, if
+            no rates meet the latency.
 
     Example:
         >>> custom_hooks = [dict(type='SparsityLossHook', target=0.5)]
         >>> # The authors' detection code: L_FLOPs alone, with weight 1.
         >>> custom_hooks = [dict(type='SparsityLossHook', target=0.5, alpha=1.0, bounds=False)]
+        >>> custom_hooks = [dict(type='SparsityLossHook', target=dict(latency=0.6, device='tx2'))]
     """
 
     def __init__(
         self,
-        target: float = 0.5,
+        target: float | dict = 0.5,
         alpha: float = 10.0,
         bounds: bool = True,
         bounded: str = 'activation_rate',
         duration: float = 0.33,
         by_epoch: bool = False,
     ) -> None:
-        check_number('target', target, lambda t: 0 < t <= 1, 'in (0, 1], such as 0.5')
+        self.target = make_target(target)
         check_number('alpha', alpha, lambda a: a >= 0, '>= 0, 10 in the paper')
         check_number('duration', duration, lambda d: 0 < d <= 1, 'in (0, 1], such as 0.33')
-        if bounded not in BOUNDED:
-            raise ValueError(f'bounded: got {bounded!r}; choose one of {", ".join(BOUNDED)}')
-        self.target, self.alpha = target, alpha
+        allowed = ('activation_rate', f'{self.target.name}_ratio')
+        if bounded not in allowed:
+            raise ValueError(f'bounded: got {bounded!r}; choose one of {", ".join(allowed)}')
+        self.alpha = alpha
         self.bounds, self.bounded, self.duration = bounds, bounded, duration
         self.by_epoch = by_epoch
 
     def prepare(self, model: nn.Module) -> None:
-        self.backbone = find_backbone(model)
+        self.target.prepare(model, self.runner)
+        self.flops = FlopsTarget(1.0)
+        self.flops.prepare(model, self.runner)
 
     def extra_losses(self, model: nn.Module, inputs: Any) -> dict[str, Tensor]:
-        traces = self.backbone.traces
+        traces = self.target.backbone.traces
         rates = torch.stack([trace.activation_rate.mean() for trace in traces])
         dilated = torch.stack([trace.dilated_rate.mean() for trace in traces])
         rates, dilated = global_mean(rates), global_mean(dilated)
-        cost = self.backbone.cost(classifier_macs(model))
-        ratio = cost.dynamic(rates, dilated) / cost.static
+        ratio, block_ratios = self.target.ratios(rates, dilated)
+        name = self.target.name
         losses = {
-            'loss_flops': self.alpha * flops_loss(ratio, self.target),
-            'flops_ratio': ratio.detach(),
+            f'loss_{name}': self.alpha * flops_loss(ratio, self.target.value),
+            'flops_ratio': self.flops.ratios(rates.detach(), dilated.detach())[0],
+            f'{name}_ratio': ratio.detach(),
             'activation_rate': rates.detach().mean(),
         }
         if self.bounds:
-            bounded = rates
-            if self.bounded == 'flops_ratio':
-                blocks = zip(cost.blocks, rates, dilated, strict=True)
-                bounded = torch.stack([b.dynamic(r, d) / b.static for b, r, d in blocks])
+            by_rate = self.bounded == 'activation_rate'
+            bounded, start = (rates, self.target.rate) if by_rate else (
+                block_ratios, self.target.value
+            )  # fmt: skip
             progress = training_progress(self.runner, self.by_epoch)
-            limits = bounds(progress, self.target, self.duration)
+            limits = bounds(progress, start, self.duration)
             losses['loss_bounds'] = self.alpha * bounds_loss(bounded, *limits)
         return losses
 

@@ -1,0 +1,123 @@
+"""What the sparsity loss pulls to its target: the network's MACs or its predicted latency."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from las_mm.checks import check_number
+from las_mm.input_size import configured_input_size
+from las_mm.latency import describe_backbone
+from las_mm.latency_fit import fit_latency, uniform_rates
+from las_mm.models.backbone import classifier_macs, find_backbone
+from latency_predictor import LatencyModel
+
+KEYS = ('latency', 'latency_ms', 'device', 'input_size', 'precision')
+
+
+class Target(ABC):
+    """A share of the static network's cost, as a differentiable function of the rates.
+
+    Attributes:
+        name: What is counted, ``'flops'`` or ``'latency'``.
+        value: t, the wanted ratio to the static network.
+        rate: The activation rate at which L_bounds starts.
+    """
+
+    name: str
+    value: float
+    rate: float
+
+    def prepare(self, model: nn.Module, runner: Runner) -> None:
+        """Look at the model once, before its first forward."""
+        self.model, self.backbone = model, find_backbone(model)
+
+    @abstractmethod
+    def ratios(self, rates: Tensor, dilated: Tensor) -> tuple[Tensor, Tensor]:
+        """The network's ratio, a scalar, and each block's, (blocks,), at rates (blocks,)."""
+
+
+class FlopsTarget(Target):
+    """t = F_dyn / F_stat (Sec. 3.5)."""
+
+    name = 'flops'
+
+    def __init__(self, ratio: float) -> None:
+        check_number('target', ratio, lambda t: 0 < t <= 1, 'in (0, 1], such as 0.5')
+        self.value = self.rate = ratio
+
+    def ratios(self, rates: Tensor, dilated: Tensor) -> tuple[Tensor, Tensor]:
+        cost = self.backbone.cost(classifier_macs(self.model))
+        blocks = zip(cost.blocks, rates, dilated, strict=True)
+        ratios = torch.stack([b.dynamic(r, d) / b.static for b, r, d in blocks])
+        return cost.dynamic(rates, dilated) / cost.static, ratios
+
+
+class LatencyTarget(Target):
+    """t = ℓ_dyn / ℓ_stat of the backbone on a device, as predicted (Sec. 3.3).
+
+    Args:
+        target: The mapping that :class:`~las_mm.hooks.SparsityLossHook` describes.
+
+    Raises:
+        TypeError, ValueError: If it is not one of the allowed ones.
+    """
+
+    name = 'latency'
+
+    def __init__(self, target: Mapping[str, Any]) -> None:
+        unknown = [key for key in target if key not in KEYS]
+        if unknown:
+            raise ValueError(f'target: unknown {unknown[0]!r}; allowed are {", ".join(KEYS)}')
+        if ('latency' in target) == ('latency_ms' in target):
+            raise ValueError('target: give one of latency (a ratio) and latency_ms, and a device')
+        if 'device' not in target:
+            raise ValueError("target: device is missing; name one, such as device='tx2'")
+        for key in {'latency', 'latency_ms'} & set(target):
+            check_number(f'target.{key}', target[key], lambda t: t > 0, '> 0')
+        self.target = target
+        self.predictor = LatencyModel(target['device'], target.get('precision', 'fp32'))
+
+    def prepare(self, model: nn.Module, runner: Runner) -> None:
+        super().prepare(model, runner)
+        size = self.target.get('input_size') or configured_input_size(runner.cfg)
+        network = describe_backbone(self.backbone, tuple(size))
+        fit = fit_latency(self.predictor, network)
+        self.static_ms = fit.static_us / 1e3
+        self.value = self.target.get('latency') or self.target['latency_ms'] / self.static_ms
+        low, high = (fit.ratio(*uniform_rates(network, rate)).item() for rate in (0, 1))
+        if not low < self.value <= high:
+            raise ValueError(
+                f'target: {dict(self.target)} is {self.value:.3f} of the static latency, '
+                f'{self.static_ms:.3f} ms at {size[0]}×{size[1]}, and out of reach: the ratio goes '
+                f'from {low:.3f} with every patch skipped to {high:.3f} with none; choose between'
+            )
+        self.rate = _solve(lambda rate: fit.ratio(*uniform_rates(network, rate)), self.value)
+        self.fit = fit.to(next(model.parameters()).device)
+        runner.logger.info(
+            'predicted latency on %s at %d×%d: static %.3f ms, target %.3f ms (ratio %.3f), which '
+            'equal rates of %.3f give; the fit errs by up to %.2f %% of the network, %.2f %% of a '
+            'block',
+            *(fit.device, *size, self.static_ms, self.value * self.static_ms, self.value),
+            *(self.rate, 100 * fit.error, 100 * fit.block_error),
+        )
+
+    def ratios(self, rates: Tensor, dilated: Tensor) -> tuple[Tensor, Tensor]:
+        return self.fit.ratio(rates, dilated), self.fit.block_ratios(rates, dilated)
+
+
+def _solve(ratio, target: float, steps: int = 20) -> float:
+    """The rate in [0, 1] at which ``ratio`` reaches ``target``, by bisection."""
+    low, high = 0.0, 1.0
+    for _ in range(steps):
+        middle = (low + high) / 2
+        low, high = (middle, high) if ratio(middle) < target else (low, middle)
+    return (low + high) / 2
+
+
+def make_target(target: float | Mapping[str, Any]) -> Target:
+    """The target that an option asks for: a number for FLOPs, a mapping for latency."""
+    return LatencyTarget(target) if isinstance(target, Mapping) else FlopsTarget(target)

@@ -1,0 +1,106 @@
+"""The plan of the experiments, their configs, and the page that is made of the results."""
+
+import json
+
+import pytest
+from mmengine.config import Config
+
+from las_mm.files import write_whole
+
+
+@pytest.fixture(scope='module')
+def tool(load_tool):
+    return load_tool('run_experiments')
+
+
+@pytest.fixture
+def experiments(tool):
+    return tool.plan(['detection'], [0, 1])
+
+
+def finish(experiment, out, accuracy, latency=0.8):
+    """Leave what a complete run leaves."""
+    folder = out / experiment.name
+    folder.mkdir(parents=True)
+    write_whole(folder / 'result.json', json.dumps({'accuracy': accuracy}))
+    if experiment.target is not None:
+        stages = [dict(activation_rate=rate) for rate in (0.7, 0.5, 0.4, 0.3)]
+        rows = [dict(device='tx2', static_ms=10.0, dynamic_ms=10 * latency, ratio=latency)]
+        report = dict(
+            metrics={'coco/bbox_mAP': accuracy}, granularity=experiment.granularity,
+            flops=dict(static=4e9, dynamic=2e9, ratio=0.5), stages=stages, devices=rows,
+        )  # fmt: skip
+        write_whole(folder / 'latency_report.json', json.dumps(report))
+
+
+def test_plan_has_every_setting_once_after_what_it_needs(experiments):
+    names = [experiment.name for experiment in experiments]
+    # 2 static, 3 t x 3 S_net x KD on and off, one more seed of the headline, 2 by latency.
+    assert len(names) == len(set(names)) == 2 + 18 + 1 + 2
+    for place, experiment in enumerate(experiments):
+        if experiment.target is not None:
+            assert experiment.static.name in names[:place]
+        if experiment.by_latency:
+            assert experiment.by_flops.name in names[:place]
+
+
+@pytest.mark.parametrize('task', ['detection', 'classification'])
+def test_configs_are_those_of_the_settings(tool, repo_root, tmp_path, task):
+    static, *_ = plan = tool.plan([task], [3])
+    cfg = tool.make_config(static, repo_root, tmp_path, None, 2)
+    assert cfg.model.backbone.type == 'ResNet' and 'granularity' not in cfg.model.backbone
+    assert cfg.load_from is None and cfg.train_cfg.max_epochs == 2
+    plain = next(e for e in plan if e.target == 0.7 and not e.distilled)
+    cfg = tool.make_config(plain, repo_root, tmp_path, None, None)
+    hooks = [hook['type'] for hook in cfg.custom_hooks]
+    assert 'DistillationHook' not in hooks
+    last = plan[-1]
+    assert last.by_latency
+    cfg = tool.make_config(last, repo_root, tmp_path, 0.77, None)
+    hooks = {hook['type']: hook for hook in cfg.custom_hooks}
+    target = hooks['SparsityLossHook']['target']
+    assert (target['latency'], target['device']) == (0.77, 'tx2')
+    assert hooks['DistillationHook']['checkpoint'] == cfg.load_from
+    assert cfg.randomness.seed == 3
+    path = tmp_path / 'config.py'
+    path.write_text(cfg.pretty_text)
+    assert Config.fromfile(path).model.to_dict() == cfg.model.to_dict()
+
+
+def test_page_says_that_nothing_was_run(tool, tmp_path):
+    path = tmp_path / 'docs' / 'experiments.md'
+    tool.write_document([], 52, path, write_whole)
+    text = path.read_text()
+    assert 'have not been made yet' in text and 'python tools/run_experiments.py' in text
+
+
+def test_page_shows_results_spread_and_what_is_missing(tool, experiments, tmp_path):
+    out, path = tmp_path / 'out', tmp_path / 'docs' / 'experiments.md'
+    headline = [e for e in experiments if e.name.startswith('detection_t0.5_4-4-2-1_kd')]
+    accuracies = (0.4, 0.5, 0.35, 0.37)
+    for experiment, accuracy in zip([*experiments[:2], *headline], accuracies, strict=True):
+        finish(experiment, out, accuracy)
+    results = [r for r in (tool.result_of(e, out) for e in experiments) if r]
+    assert len(results) == 4
+    tool.write_document(results, len(experiments), path, write_whole)
+    text = path.read_text()
+    assert '**4 of 23 runs have been made**' in text
+    assert '| static | – | – | 2 | 0.450 ± 0.071 |' in text
+    row = '| t = 0.5 | 4-4-2-1 | yes | 2 | 0.360 ± 0.014 | 0.500 ± 0.000 | 0.800 ± 0.000 | 0.70'
+    assert row in text
+    assert (path.parent / 'images' / 'experiments_detection.png').stat().st_size > 1000
+
+
+def test_complete_runs_are_left_alone_and_needs_are_named(tool, experiments, tmp_path, monkeypatch):
+    called = []
+    monkeypatch.setattr(tool, 'run', lambda experiment, *_: called.append(experiment.name))
+    out = tmp_path / 'out'
+    finish(experiments[0], out, 0.4)
+    argv = ['run', '--tasks', 'detection', '--seeds', '0', '1', '--only', 'static']
+    page = tmp_path / 'page.md'
+    monkeypatch.setattr('sys.argv', [*argv, '--out', str(out), '--document', str(page)])
+    tool.main()
+    assert called == ['detection_static_seed1']
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match='detection_static_seed1 is missing; run it first'):
+        tool.run(experiments[1].__class__('detection', 0.5, seed=1), out, None)

@@ -1,0 +1,119 @@
+"""Which networks are trained: static, and t × S_net × distillation."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmengine.config import Config
+
+CONFIGS = {
+    'detection': 'configs/faster_rcnn_las_r50_4-4-2-1_demo.py',
+    'classification': 'configs/las_r50_4-4-2-1_demo.py',
+}
+TARGETS = (0.7, 0.5, 0.4)
+GRANULARITIES = ('1-1-1-1', '4-4-2-1', '4-4-7-1')
+HEADLINE = (0.5, '4-4-2-1', True)
+DEVICE = 'tx2'
+# Of the classification demo's images, which its config does not resize.
+IMAGE_SIZE = (128, 128)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One network to train and test.
+
+    Attributes:
+        task: Which demo set.
+        target: t of L_FLOPs; None for the static network.
+        granularity: S_net.
+        distilled: Whether the static network teaches it.
+        seed: Of the training.
+        by_latency: Whether it is trained to the predicted latency that the network of the same t
+            and seed reached by FLOPs, instead of to t.
+    """
+
+    task: str
+    target: float | None = None
+    granularity: str = '4-4-2-1'
+    distilled: bool = True
+    seed: int = 0
+    by_latency: bool = False
+
+    @property
+    def name(self) -> str:
+        """Folder of the run, and what tables call it."""
+        if self.target is None:
+            return f'{self.task}_static_seed{self.seed}'
+        kind = 'latency' if self.by_latency else f't{self.target}'
+        kd = 'kd' if self.distilled else 'plain'
+        return f'{self.task}_{kind}_{self.granularity}_{kd}_seed{self.seed}'
+
+    @property
+    def static(self) -> 'Experiment':
+        """The static network that this one starts from."""
+        return Experiment(self.task, seed=self.seed)
+
+    @property
+    def by_flops(self) -> 'Experiment':
+        """The network whose predicted latency this one is trained to."""
+        return Experiment(self.task, self.target, self.granularity, self.distilled, self.seed)
+
+
+def plan(tasks: list[str], seeds: list[int]) -> list[Experiment]:
+    """Every experiment, each after those that it needs.
+
+    The headline (t = 0.5, S_net 4-4-2-1, distilled), its counterpart trained to latency, and their
+    static networks have every seed; the others have the first.
+    """
+    experiments = []
+    for task in tasks:
+        experiments += [Experiment(task, seed=seed) for seed in seeds]
+        for target in TARGETS:
+            for granularity in GRANULARITIES:
+                for distilled in (True, False):
+                    key = (target, granularity, distilled)
+                    chosen = seeds if key == HEADLINE else seeds[:1]
+                    experiments += [Experiment(task, *key, seed=seed) for seed in chosen]
+        experiments += [Experiment(task, *HEADLINE, seed, by_latency=True) for seed in seeds]
+    return experiments
+
+
+def make_config(
+    experiment: Experiment, root: Path, out: Path, latency: float | None, epochs: int | None
+) -> Config:
+    """The config of an experiment.
+
+    Args:
+        experiment: Which.
+        root: Of the checkout.
+        out: Folder of all runs.
+        latency: ℓ_dyn / ℓ_stat to train to, for those that are trained to latency.
+        epochs: Length of training, instead of the demo's.
+    """
+    cfg = Config.fromfile(root / CONFIGS[experiment.task])
+    cfg.randomness = dict(seed=experiment.seed)
+    if epochs is not None:
+        cfg.train_cfg.update(max_epochs=epochs, val_interval=epochs)
+    static = out / experiment.static.name
+    if experiment.target is None:
+        cfg.load_from = None
+        cfg.model.backbone.update(type='ResNet', norm_eval=False)
+        cfg.model.backbone.pop('granularity')
+        cfg.custom_hooks = [dict(type='SafeCheckpointHook')]
+        return cfg
+    cfg.model.backbone.granularity = experiment.granularity
+    checkpoint = str(static / 'last.pth')
+    cfg.load_from = checkpoint
+    hooks = {hook['type']: hook for hook in cfg.custom_hooks}
+    target = experiment.target
+    if experiment.by_latency:
+        target = dict(latency=latency, device=DEVICE)
+        if experiment.task == 'classification':
+            target['input_size'] = IMAGE_SIZE
+    hooks['SparsityLossHook']['target'] = target
+    hooks.pop('DistillationHook', None)
+    if experiment.distilled:
+        hooks['DistillationHook'] = dict(
+            type='DistillationHook', teacher=str(static / 'config.py'), checkpoint=checkpoint
+        )
+    cfg.custom_hooks = list(hooks.values())
+    return cfg

@@ -1,0 +1,138 @@
+"""Train and test every network of docs/experiments.md, and write that page from the results.
+
+A run that is complete is left alone and one that was stopped goes on, so that the same command can
+be given again at any time. It takes many hours on two cores.
+
+Examples:
+    python tools/run_experiments.py
+    python tools/run_experiments.py --tasks classification --seeds 0 1 2 3 4
+    python tools/run_experiments.py --write-only          # the page from what there is
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from experiments.document import DEVICE, Result, write_document
+from experiments.plan import CONFIGS, Experiment, make_config, plan
+
+from las_mm.cli import run_cli
+from las_mm.files import read_json, write_whole
+
+ROOT = Path(__file__).resolve().parents[1]
+METRICS = {'detection': 'coco/bbox_mAP', 'classification': 'accuracy/top1'}
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--tasks', nargs='+', choices=list(CONFIGS), default=list(CONFIGS))
+    parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
+    parser.add_argument('--out', default='work_dirs/experiments', help='folder of all runs')
+    parser.add_argument('--document', default='docs/experiments.md', help='page to write')
+    parser.add_argument('--epochs', type=int, help="length of each training, by default the demo's")
+    parser.add_argument('--only', metavar='NAME', help='only runs with NAME in their names')
+    parser.add_argument('--list', action='store_true', help='say which runs there are, and stop')
+    parser.add_argument('--write-only', action='store_true', help='write the page, run nothing')
+    return parser.parse_args()
+
+
+def result_of(experiment: Experiment, out: Path) -> Result | None:
+    """What a run came to; None if it is not complete."""
+    folder = out / experiment.name
+    if not (folder / 'result.json').is_file():
+        return None
+    accuracy = read_json('result', folder / 'result.json')['accuracy']
+    report = None
+    if experiment.target is not None:
+        report = read_json('report', folder / 'latency_report.json')
+    return Result(experiment, accuracy, report, folder)
+
+
+def run(experiment: Experiment, out: Path, epochs: int | None) -> None:
+    """Train and test one network; ``result.json`` in its folder says that it is complete.
+
+    Raises:
+        ValueError: If a run that it needs is missing, or training or testing failed.
+    """
+    folder = out / experiment.name
+    latency = None
+    if experiment.target is not None and result_of(experiment.static, out) is None:
+        raise ValueError(f'{experiment.name}: {experiment.static.name} is missing; run it first')
+    if experiment.by_latency:
+        aim = result_of(experiment.by_flops, out)
+        if aim is None:
+            raise ValueError(
+                f'{experiment.name}: {experiment.by_flops.name} is missing; run it first'
+            )
+        latency = aim.latency_ratio()
+    cfg = make_config(experiment, ROOT, out, latency, epochs)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / 'config.py'
+    write_whole(config, cfg.pretty_text)
+    tool('train.py', config, '--work-dir', folder, '--resume')
+    checkpoint = Path((folder / 'last_checkpoint').read_text().strip())
+    link = folder / 'last.pth'
+    link.unlink(missing_ok=True)
+    link.symlink_to(checkpoint.name)
+    metric = METRICS[experiment.task]
+    if experiment.target is None:
+        accuracy = validated(folder, metric)
+    else:
+        tool('test.py', config, link, '--work-dir', folder, '--devices', f'{DEVICE},v100,gtx1080')
+        report = read_json('report', folder / 'latency_report.json')
+        accuracy = report['metrics'][metric]
+    write_whole(folder / 'result.json', json.dumps({'accuracy': accuracy}))
+
+
+def validated(folder: Path, metric: str) -> float:
+    """The metric of the last validation, which ends training."""
+    values = []
+    for path in sorted(folder.glob('*/vis_data/scalars.json')):
+        rows = map(json.loads, path.read_text().splitlines())
+        values += [row[metric] for row in rows if metric in row]
+    if not values:
+        raise ValueError(f'{folder}: no {metric} in its logs; remove the folder and run it again')
+    return values[-1]
+
+
+def tool(name: str, *argv: object) -> None:
+    """Run one of the project's tools.
+
+    Raises:
+        ValueError: If it failed; what it said is on the console.
+    """
+    command = [sys.executable, str(ROOT / 'tools' / name), *map(str, argv)]
+    done = subprocess.run(command, cwd=ROOT, env=dict(os.environ))
+    if done.returncode:
+        raise ValueError(f'{name} ended with {done.returncode} on {argv[0]}; see above')
+
+
+def main() -> None:
+    args = parse_args()
+    out, experiments = Path(args.out).resolve(), plan(args.tasks, args.seeds)
+    if args.epochs is not None and args.epochs < 1:
+        raise ValueError(f'--epochs: got {args.epochs}; it must be >= 1')
+    if args.list:
+        for experiment in experiments:
+            done = 'complete' if result_of(experiment, out) else 'to do'
+            print(f'{done:9}{experiment.name}')
+        return
+    for index, experiment in enumerate(experiments, 1):
+        wanted = not args.write_only and (args.only or '') in experiment.name
+        if wanted and result_of(experiment, out) is None:
+            print(f'run {index} of {len(experiments)}: {experiment.name}', flush=True)
+            run(experiment, out, args.epochs)
+    results = [r for r in (result_of(e, out) for e in experiments) if r is not None]
+    write_document(results, len(experiments), Path(args.document), write_whole)
+    print(f'{args.document} written: {len(results)} of {len(experiments)} runs')
+
+
+if __name__ == '__main__':
+    run_cli(main)
