@@ -6,6 +6,7 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')  # before numpy or torch read it
 
 import importlib.util
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -17,6 +18,15 @@ ROOT = Path(__file__).resolve().parent.parent
 # A first example may import torch or compile a kernel: time says nothing about correctness here.
 hypothesis.settings.register_profile('las_mm', deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile('las_mm')
+
+
+@pytest.fixture(autouse=True)
+def no_default_scope() -> None:
+    """A runner's default scope outlives it; a test must not depend on that of another."""
+    if find_spec('mmengine'):
+        from mmengine.registry import DefaultScope
+
+        DefaultScope._instance_dict.clear()
 
 
 @pytest.fixture(scope='session')

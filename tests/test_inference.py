@@ -6,7 +6,6 @@ import pickle
 import pytest
 import torch
 from mmdet.registry import MODELS as DETECTORS
-from mmengine.registry import init_default_scope
 from mmpretrain.registry import MODELS as CLASSIFIERS
 from random_blocks import randomize
 from sklearn.datasets import load_sample_images
@@ -172,7 +171,6 @@ CLASSIFIER = dict(
 @pytest.mark.parametrize('registry, config', [(DETECTORS, DETECTOR), (CLASSIFIERS, CLASSIFIER)])
 @torch.no_grad()
 def test_detectors_and_classifiers(registry, config, photos):
-    init_default_scope(registry.scope)  # another test may have left another one
     model = randomize(registry.build(config))
     x = photos[:, :, :128, :160]
     dense = nested(model(x, mode='tensor'))
