@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmengine.config import Config, ConfigDict
 
+from las_mm import optimize_for_inference
 from las_mm.cli import add_common_arguments, build_runner, load_config, run_cli
 from las_mm.data import require_data
 
@@ -109,6 +110,9 @@ def main() -> None:
     if '://' not in args.checkpoint and not Path(args.checkpoint).is_file():
         raise FileNotFoundError(f'checkpoint: no file {args.checkpoint!r}; check the path')
     runner = build_runner(cfg)
+    if args.executor not in (None, 'dense'):
+        runner.load_or_resume()
+        optimize_for_inference(runner.model, args.executor)
     if args.out:
         add_dump(runner, args.out)
     runner.test()

@@ -1,12 +1,13 @@
 """Which logits of a model are distilled: a source for each kind of OpenMMLab model."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
-class LogitSource:
+class LogitSource(ABC):
     """Keeps what the student's modules returned in the last forward and asks the teacher for it.
 
     Attributes:
@@ -32,13 +33,13 @@ class LogitSource:
         for handle in self._handles:
             handle.remove()
 
+    @abstractmethod
     def teacher_logits(self, teacher: nn.Module, inputs: Tensor) -> Tensor:
         """(rows, classes) of the teacher for the student's last forward; called first."""
-        raise NotImplementedError
 
+    @abstractmethod
     def student_logits(self) -> Tensor:
         """(rows, classes) of the student's last forward."""
-        raise NotImplementedError
 
 
 class ClassifierLogits(LogitSource):
