@@ -29,16 +29,17 @@ def finish(experiment, out, accuracy, latency=0.8):
         report = dict(
             metrics={'coco/bbox_mAP': accuracy}, granularity=experiment.granularity,
             flops=dict(static=4e9, dynamic=2e9, ratio=0.5), stages=stages, devices=rows,
+            measured=dict(ratio=0.9), object_rates=dict(ratio=1.4),
         )  # fmt: skip
         write_whole(folder / 'latency_report.json', json.dumps(report))
 
 
 def test_plan_has_every_setting_once_after_what_it_needs(experiments):
     names = [experiment.name for experiment in experiments]
-    # 2 static, 3 t x 3 S_net x KD on and off, one more seed of the headline, 2 by latency.
-    assert len(names) == len(set(names)) == 2 + 18 + 1 + 2
+    # 2 static, 2 longer, 3 t x 3 S_net x KD on and off, one more headline seed, 2 by latency.
+    assert len(names) == len(set(names)) == 2 + 2 + 18 + 1 + 2
     for place, experiment in enumerate(experiments):
-        if experiment.target is not None:
+        if experiment.target is not None or experiment.longer:
             assert experiment.static.name in names[:place]
         if experiment.by_latency:
             assert experiment.by_flops.name in names[:place]
@@ -46,10 +47,13 @@ def test_plan_has_every_setting_once_after_what_it_needs(experiments):
 
 @pytest.mark.parametrize('task', ['detection', 'classification'])
 def test_configs_are_those_of_the_settings(tool, repo_root, tmp_path, task):
-    static, *_ = plan = tool.plan([task], [3])
+    static, longer, *_ = plan = tool.plan([task], [3])
     cfg = tool.make_config(static, repo_root, tmp_path, None, 2)
     assert cfg.model.backbone.type == 'ResNet' and 'granularity' not in cfg.model.backbone
     assert cfg.load_from is None and cfg.train_cfg.max_epochs == 2
+    cfg = tool.make_config(longer, repo_root, tmp_path, None, None)
+    assert cfg.model.backbone.type == 'ResNet'
+    assert cfg.load_from == str(tmp_path / static.name / 'last.pth')
     plain = next(e for e in plan if e.target == 0.7 and not e.distilled)
     cfg = tool.make_config(plain, repo_root, tmp_path, None, None)
     hooks = [hook['type'] for hook in cfg.custom_hooks]
@@ -77,16 +81,17 @@ def test_page_says_that_nothing_was_run(tool, tmp_path):
 def test_page_shows_results_spread_and_what_is_missing(tool, experiments, tmp_path):
     out, path = tmp_path / 'out', tmp_path / 'docs' / 'experiments.md'
     headline = [e for e in experiments if e.name.startswith('detection_t0.5_4-4-2-1_kd')]
-    accuracies = (0.4, 0.5, 0.35, 0.37)
-    for experiment, accuracy in zip([*experiments[:2], *headline], accuracies, strict=True):
+    accuracies = (0.4, 0.5, 0.45, 0.35, 0.37)
+    for experiment, accuracy in zip([*experiments[:3], *headline], accuracies, strict=True):
         finish(experiment, out, accuracy)
     results = [r for r in (tool.result_of(e, out) for e in experiments) if r]
-    assert len(results) == 4
+    assert len(results) == 5
     tool.write_document(results, len(experiments), path, write_whole)
     text = path.read_text()
-    assert '**4 of 23 runs have been made**' in text
-    assert '| static | – | – | 2 | 0.450 ± 0.071 |' in text
-    row = '| t = 0.5 | 4-4-2-1 | yes | 2 | 0.360 ± 0.014 | 0.500 ± 0.000 | 0.800 ± 0.000 | 0.70'
+    assert '**5 of 25 runs have been made**' in text
+    assert '| static | – | – | 2 | 0.450 ± 0.071 | – |' in text
+    row = '| t = 0.5 | 4-4-2-1 | yes | 2 | 0.360 ± 0.014 | 0.500 ± 0.000 | 0.800 ± 0.000 | '
+    row += '0.900 ± 0.000 | 0.70 0.50 0.40 0.30 | 1.400 ± 0.000 |'
     assert row in text
     assert (path.parent / 'images' / 'experiments_detection.png').stat().st_size > 1000
 

@@ -1,7 +1,7 @@
 """Train and test every network of docs/experiments.md, and write that page from the results.
 
 A run that is complete is left alone and one that was stopped goes on, so that the same command can
-be given again at any time. It takes many hours on two cores.
+be given again at any time. It takes a few hours on two cores.
 
 Examples:
     python tools/run_experiments.py
@@ -36,7 +36,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     parser.add_argument('--out', default='work_dirs/experiments', help='folder of all runs')
     parser.add_argument('--document', default='docs/experiments.md', help='page to write')
-    parser.add_argument('--epochs', type=int, help="length of each training, by default the demo's")
+    parser.add_argument('--epochs', type=int, help="length of each training, by default the plan's")
     parser.add_argument('--only', metavar='NAME', help='only runs with NAME in their names')
     parser.add_argument('--list', action='store_true', help='say which runs there are, and stop')
     parser.add_argument('--write-only', action='store_true', help='write the page, run nothing')
@@ -63,7 +63,8 @@ def run(experiment: Experiment, out: Path, epochs: int | None) -> None:
     """
     folder = out / experiment.name
     latency = None
-    if experiment.target is not None and result_of(experiment.static, out) is None:
+    needs_static = experiment.target is not None or experiment.longer
+    if needs_static and result_of(experiment.static, out) is None:
         raise ValueError(f'{experiment.name}: {experiment.static.name} is missing; run it first')
     if experiment.by_latency:
         aim = result_of(experiment.by_flops, out)

@@ -13,8 +13,11 @@ TARGETS = (0.7, 0.5, 0.4)
 GRANULARITIES = ('1-1-1-1', '4-4-2-1', '4-4-7-1')
 HEADLINE = (0.5, '4-4-2-1', True)
 DEVICE = 'tx2'
-# Of the classification demo's images, which its config does not resize.
-IMAGE_SIZE = (128, 128)
+# The demo sets at a size and for a time that let all runs end in a few hours of two CPU cores.
+IMAGE_SIZES = {'detection': (192, 192), 'classification': (128, 128)}
+EPOCHS = {'detection': 5, 'classification': 6}
+# Short trainings need an end without Gumbel noise: they do not grow certain enough under it.
+NOISE_UNTIL = 0.6
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class Experiment:
         seed: Of the training.
         by_latency: Whether it is trained to the predicted latency that the network of the same t
             and seed reached by FLOPs, instead of to t.
+        longer: Of a static network: whether it is trained a second time from its own weights, as
+            long as the dynamic ones are from these. It is what they compare with.
     """
 
     task: str
@@ -37,12 +42,13 @@ class Experiment:
     distilled: bool = True
     seed: int = 0
     by_latency: bool = False
+    longer: bool = False
 
     @property
     def name(self) -> str:
         """Folder of the run, and what tables call it."""
         if self.target is None:
-            return f'{self.task}_static_seed{self.seed}'
+            return f'{self.task}_{"longer" if self.longer else "static"}_seed{self.seed}'
         kind = 'latency' if self.by_latency else f't{self.target}'
         kd = 'kd' if self.distilled else 'plain'
         return f'{self.task}_{kind}_{self.granularity}_{kd}_seed{self.seed}'
@@ -67,6 +73,7 @@ def plan(tasks: list[str], seeds: list[int]) -> list[Experiment]:
     experiments = []
     for task in tasks:
         experiments += [Experiment(task, seed=seed) for seed in seeds]
+        experiments += [Experiment(task, seed=seed, longer=True) for seed in seeds]
         for target in TARGETS:
             for granularity in GRANULARITIES:
                 for distilled in (True, False):
@@ -87,15 +94,16 @@ def make_config(
         root: Of the checkout.
         out: Folder of all runs.
         latency: ℓ_dyn / ℓ_stat to train to, for those that are trained to latency.
-        epochs: Length of training, instead of the demo's.
+        epochs: Length of training, instead of the plan's.
     """
     cfg = Config.fromfile(root / CONFIGS[experiment.task])
     cfg.randomness = dict(seed=experiment.seed)
-    if epochs is not None:
-        cfg.train_cfg.update(max_epochs=epochs, val_interval=epochs)
+    epochs = epochs or EPOCHS[experiment.task]
+    cfg.train_cfg.update(max_epochs=epochs, val_interval=epochs)
+    _resize(cfg, IMAGE_SIZES[experiment.task])
     static = out / experiment.static.name
     if experiment.target is None:
-        cfg.load_from = None
+        cfg.load_from = str(static / 'last.pth') if experiment.longer else None
         cfg.model.backbone.update(type='ResNet', norm_eval=False)
         cfg.model.backbone.pop('granularity')
         cfg.custom_hooks = [dict(type='SafeCheckpointHook')]
@@ -104,11 +112,12 @@ def make_config(
     checkpoint = str(static / 'last.pth')
     cfg.load_from = checkpoint
     hooks = {hook['type']: hook for hook in cfg.custom_hooks}
+    hooks['GumbelTemperatureHook']['noise_until'] = NOISE_UNTIL
+    hooks['LatencyReportHook']['measure'] = True
     target = experiment.target
     if experiment.by_latency:
-        target = dict(latency=latency, device=DEVICE)
-        if experiment.task == 'classification':
-            target['input_size'] = IMAGE_SIZE
+        size = IMAGE_SIZES[experiment.task]
+        target = dict(latency=latency, device=DEVICE, input_size=size)
     hooks['SparsityLossHook']['target'] = target
     hooks.pop('DistillationHook', None)
     if experiment.distilled:
@@ -117,3 +126,11 @@ def make_config(
         )
     cfg.custom_hooks = list(hooks.values())
     return cfg
+
+
+def _resize(cfg: Config, size: tuple[int, int]) -> None:
+    """Set the size of images where a pipeline resizes them."""
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        for step in loader.dataset.pipeline:
+            if step.type == 'Resize':
+                step.scale = size
