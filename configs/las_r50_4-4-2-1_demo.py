@@ -10,6 +10,7 @@ model = dict(
         granularity='4-4-2-1',
         base_channels=width,
         stem_channels=width,
+        strides=(1, 1, 2, 2),  # as images are small
         out_indices=(3,),
     ),
     neck=dict(type='GlobalAveragePooling'),
@@ -22,7 +23,7 @@ model = dict(
     ),
 )
 custom_hooks = [
-    dict(type='GumbelTemperatureHook', start=5.0, end=0.1),
+    dict(type='GumbelTemperatureHook', start=5.0, end=0.1, noise_until=0.6),
     dict(type='SparsityLossHook', target=0.5),
     dict(type='LatencyReportHook', devices=['v100', 'gtx1080', 'tx2']),
     dict(type='SafeCheckpointHook'),

@@ -1,14 +1,19 @@
 # Demo digits as class folders (tools/make_demo_dataset.py --task classification), for mmpretrain.
 _base_ = 'mmpretrain::_base_/default_runtime.py'
 custom_imports = dict(imports=['las_mm'])
-max_epochs = 10
+max_epochs = 12
+scale = (64, 64)
 
 data_preprocessor = dict(
     num_classes=10, mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True
 )
-pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=scale),
+    dict(type='PackInputs'),
+]
 train_dataloader = dict(
-    batch_size=50,
+    batch_size=25,
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
@@ -33,7 +38,7 @@ train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=max_epochs)
 val_cfg = {}
 test_cfg = {}
 optim_wrapper = dict(
-    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.01), clip_grad=dict(max_norm=10)
+    optimizer=dict(type='AdamW', lr=3e-3, weight_decay=0.01), clip_grad=dict(max_norm=10)
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=20),

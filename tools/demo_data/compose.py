@@ -16,7 +16,7 @@ from .sources import Digit, Photo
 DETECTION_EDGES = (0.11, 0.46)  # of a window; its digit then measures 32 to 140 pixels at 320
 DETECTION_COVERAGE = (0.14, 0.40)  # of the image by windows; boxes cover a good half of it
 MAX_OBJECTS = 6
-CLASSIFICATION_EDGES = (0.45, 0.80)
+CLASSIFICATION_EDGES = (0.60, 0.95)
 MAX_ANGLE = 25.0  # degrees: more would make a 6 of a 9
 MIN_CROP = 120  # pixels of the photograph, so that no background is all blur
 MIN_CONTRAST = 0.30  # of luminance in [0, 1], digit against the photograph under it

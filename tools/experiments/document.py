@@ -6,19 +6,20 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from experiments.plan import DEVICE, EPOCHS, IMAGE_SIZES, Experiment
+from experiments.plan import DEVICE, EPOCHS, IMAGE_SIZES, STATIC_EPOCHS, Experiment
 from las_mm.tradeoff import plot_tradeoff, read_run
 from las_mm.visualization import save_figure
 
 COMMAND = 'python tools/run_experiments.py'
 
 
-def _sizes() -> str:
-    return ', '.join(f'{h}×{w} ({task})' for task, (h, w) in IMAGE_SIZES.items())
-
-
-def _epochs() -> str:
-    return ', '.join(f'{epochs} ({task})' for task, epochs in EPOCHS.items())
+def _lengths() -> str:
+    """Size of images and length of trainings, a line each task."""
+    return ''.join(
+        f'- {task}: images of {IMAGE_SIZES[task][0]}×{IMAGE_SIZES[task][1]}, '
+        f'{STATIC_EPOCHS[task]} epochs static, then {EPOCHS[task]}\n'
+        for task in EPOCHS
+    )
 
 
 INTRO = f"""# Experiments
@@ -27,13 +28,14 @@ Static networks and LAS networks on the two demo sets, from scratch: t = 0.7, 0.
 1-1-1-1, 4-4-2-1, 4-4-7-1, with and without distillation; several seeds for the headline setting
 (t = 0.5, 4-4-2-1, distilled), for the same trained to its predicted latency on {DEVICE} instead of
 to its FLOPs, and for the static networks. A LAS network starts from the static one of its seed and
-is trained as long again; so is "static, longer", which is the one to compare with.
+is trained further; "static, longer" is trained further as long, and is the one to compare with.
 
-Images are {_sizes()}; epochs of each training: {_epochs()}. The sets are small: read differences
-against the spread over seeds (± one standard deviation). Predicted latencies are for one image on
-{DEVICE}; measured ones for one image on the CPU that trained, one thread, the optimized dynamic
-backbone against the optimized static one. These backbones are narrow (16 channels), so that on the
-CPU what every block costs besides its MACs weighs far more than in a network of full width.
+{_lengths()}
+The sets are small: read differences against the spread over seeds (± one standard deviation).
+Predicted latencies are for one image on {DEVICE}; measured ones for one image on the CPU that
+trained, one thread, the optimized dynamic backbone against the optimized static one. These
+backbones are narrow (16 channels), so that on the CPU what every block costs besides its MACs
+weighs far more than in a network of full width.
 This page is written by
 
 ```bash
