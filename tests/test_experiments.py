@@ -95,6 +95,11 @@ def test_page_shows_results_spread_and_what_is_missing(tool, experiments, tmp_pa
     assert row in text
     assert (path.parent / 'images' / 'experiments_detection.png').stat().st_size > 1000
 
+    findings = '\n## What the runs say\n\nOurs.\n'
+    path.write_text(text.replace('0.450', '0.999') + findings)
+    tool.write_document(results, len(experiments), path, write_whole)
+    assert path.read_text() == text + findings
+
 
 def test_complete_runs_are_left_alone_and_needs_are_named(tool, experiments, tmp_path, monkeypatch):
     called = []

@@ -56,6 +56,7 @@ COLUMNS = (
     'r of stages',
     'r inside / outside of objects',
 )
+FINDINGS = '\n## What the runs say\n'
 NOTHING = '\n**The runs have not been made yet**, so that there are no results to show.\n'
 
 
@@ -83,6 +84,8 @@ class Result:
 def write_document(results: Sequence[Result], planned: int, path: Path, save) -> None:
     """Write the page, and a plot per task beside it.
 
+    What somebody wrote under the heading ``FINDINGS`` of an existing page stays.
+
     Args:
         results: Runs that are complete.
         planned: How many there are to be.
@@ -98,7 +101,13 @@ def write_document(results: Sequence[Result], planned: int, path: Path, save) ->
     for task in dict.fromkeys(result.experiment.task for result in results):
         found = [result for result in results if result.experiment.task == task]
         text += _section(task, found, path)
-    save(path, text)
+    save(path, text + _findings(path))
+
+
+def _findings(path: Path) -> str:
+    """The part of an existing page that is not generated; empty if there is none."""
+    _, heading, text = path.read_text().partition(FINDINGS) if path.is_file() else ('', '', '')
+    return heading + text
 
 
 def _section(task: str, results: list[Result], path: Path) -> str:
