@@ -1,6 +1,7 @@
 """Which networks are trained: static, and t × S_net × distillation."""
 
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from mmengine.config import Config
@@ -67,19 +68,17 @@ def plan(tasks: list[str], seeds: list[int]) -> list[Experiment]:
     """Every experiment, each after those that it needs.
 
     The headline (t = 0.5, S_net 4-4-2-1, distilled), its counterpart trained to latency, and their
-    static networks have every seed; the others have the first.
+    static networks have every seed and come first; the others have the first seed.
     """
     experiments = []
     for task in tasks:
         experiments += [Experiment(task, seed=seed) for seed in seeds]
         experiments += [Experiment(task, seed=seed, longer=True) for seed in seeds]
-        for target in TARGETS:
-            for granularity in GRANULARITIES:
-                for distilled in (True, False):
-                    key = (target, granularity, distilled)
-                    chosen = seeds if key == HEADLINE else seeds[:1]
-                    experiments += [Experiment(task, *key, seed=seed) for seed in chosen]
+        experiments += [Experiment(task, *HEADLINE, seed) for seed in seeds]
         experiments += [Experiment(task, *HEADLINE, seed, by_latency=True) for seed in seeds]
+        settings = product(TARGETS, GRANULARITIES, (True, False))
+        others = [setting for setting in settings if setting != HEADLINE]
+        experiments += [Experiment(task, *setting, seeds[0]) for setting in others]
     return experiments
 
 
