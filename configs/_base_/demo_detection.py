@@ -5,7 +5,7 @@ data_root = 'data/demo/'
 metainfo = dict(classes=tuple('0123456789'))
 scale = (256, 256)
 batch_size = 4
-max_epochs = 8
+max_epochs = 6
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),

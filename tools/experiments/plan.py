@@ -104,7 +104,8 @@ def make_config(
     if experiment.target is None:
         cfg.load_from = str(static / 'last.pth') if experiment.longer else None
         cfg.model.backbone.update(type='ResNet', norm_eval=False)
-        cfg.model.backbone.pop('granularity')
+        for name in ('granularity', 'masker'):
+            cfg.model.backbone.pop(name)
         cfg.custom_hooks = [dict(type='SafeCheckpointHook')]
         return cfg
     cfg.model.backbone.granularity = experiment.granularity
