@@ -1,11 +1,7 @@
 """The plan of the experiments, their configs, and the page that is made of the results."""
 
-import json
-
 import pytest
 from mmengine.config import Config
-
-from las_mm.files import write_whole
 
 
 @pytest.fixture(scope='module')
@@ -18,20 +14,18 @@ def experiments(tool):
     return tool.plan(['detection'], [0, 1])
 
 
-def finish(experiment, out, accuracy, latency=0.8):
+def finish(tool, experiment, records, accuracy, latency=0.8):
     """Leave what a complete run leaves."""
-    folder = out / experiment.name
-    folder.mkdir(parents=True)
-    write_whole(folder / 'result.json', json.dumps({'accuracy': accuracy}))
+    report = None
     if experiment.target is not None:
         stages = [dict(activation_rate=rate) for rate in (0.7, 0.5, 0.4, 0.3)]
         rows = [dict(device='tx2', static_ms=10.0, dynamic_ms=10 * latency, ratio=latency)]
         report = dict(
-            metrics={'coco/bbox_mAP': accuracy}, granularity=experiment.granularity,
-            flops=dict(static=4e9, dynamic=2e9, ratio=0.5), stages=stages, devices=rows,
-            measured=dict(ratio=0.9), object_rates=dict(ratio=1.4),
+            granularity=experiment.granularity, flops=dict(static=4e9, dynamic=2e9, ratio=0.5),
+            stages=stages, devices=rows, measured=dict(ratio=0.9), object_rates=dict(ratio=1.4),
+            run=dict(checkpoint='where the run was made'),
         )  # fmt: skip
-        write_whole(folder / 'latency_report.json', json.dumps(report))
+    tool.Records(records).add(experiment, {'coco/bbox_mAP': accuracy}, report)
 
 
 def test_plan_has_every_setting_once_after_what_it_needs(experiments):
@@ -72,20 +66,21 @@ def test_configs_are_those_of_the_settings(tool, repo_root, tmp_path, task):
 
 def test_page_says_that_nothing_was_run(tool, tmp_path):
     path = tmp_path / 'docs' / 'experiments.md'
-    tool.write_document([], 52, path, write_whole)
+    tool.write_document([], 52, path)
     text = path.read_text()
     assert 'have not been made yet' in text and 'python tools/run_experiments.py' in text
 
 
 def test_page_shows_results_spread_and_what_is_missing(tool, experiments, tmp_path):
-    out, path = tmp_path / 'out', tmp_path / 'docs' / 'experiments.md'
+    path = tmp_path / 'docs' / 'experiments.md'
+    records = path.with_suffix('')
     headline = [e for e in experiments if e.name.startswith('detection_t0.5_4-4-2-1_kd')]
     accuracies = (0.4, 0.5, 0.45, 0.35, 0.37)
     for experiment, accuracy in zip([*experiments[:3], *headline], accuracies, strict=True):
-        finish(experiment, out, accuracy)
-    results = [r for r in (tool.result_of(e, out) for e in experiments) if r]
+        finish(tool, experiment, records, accuracy)
+    results = tool.Records(records).all(experiments)
     assert len(results) == 5
-    tool.write_document(results, len(experiments), path, write_whole)
+    tool.write_document(results, len(experiments), path)
     text = path.read_text()
     assert '**5 of 25 runs have been made**' in text
     assert '| static | – | – | 2 | 0.450 ± 0.071 | – |' in text
@@ -96,20 +91,23 @@ def test_page_shows_results_spread_and_what_is_missing(tool, experiments, tmp_pa
 
     findings = '\n## What the runs say\n\nOurs.\n'
     path.write_text(text.replace('0.450', '0.999') + findings)
-    tool.write_document(results, len(experiments), path, write_whole)
+    tool.write_document(results, len(experiments), path)
     assert path.read_text() == text + findings
 
 
 def test_complete_runs_are_left_alone_and_needs_are_named(tool, experiments, tmp_path, monkeypatch):
     called = []
     monkeypatch.setattr(tool, 'run', lambda experiment, *_: called.append(experiment.name))
-    out = tmp_path / 'out'
-    finish(experiments[0], out, 0.4)
-    argv = ['run', '--tasks', 'detection', '--seeds', '0', '1', '--only', 'static']
     page = tmp_path / 'page.md'
-    monkeypatch.setattr('sys.argv', [*argv, '--out', str(out), '--document', str(page)])
+    finish(tool, experiments[0], tmp_path / 'page', 0.4)
+    argv = ['run', '--tasks', 'detection', '--seeds', '0', '1', '--only', 'static']
+    monkeypatch.setattr('sys.argv', [*argv, '--out', str(tmp_path), '--document', str(page)])
     tool.main()
     assert called == ['detection_static_seed1']
     monkeypatch.undo()
+    records = tool.Records(tmp_path / 'page')
+    first, second = (tool.Experiment('detection', 0.5, seed=seed) for seed in (0, 1))
     with pytest.raises(ValueError, match='detection_static_seed1 is missing; run it first'):
-        tool.run(experiments[1].__class__('detection', 0.5, seed=1), out, None)
+        tool.run(second, tmp_path, records, None)
+    with pytest.raises(ValueError, match=r'last.pth is missing; remove .*static_seed0.json to'):
+        tool.run(first, tmp_path, records, None)

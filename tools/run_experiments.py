@@ -18,8 +18,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from experiments.document import DEVICE, Result, write_document
-from experiments.plan import CONFIGS, Experiment, make_config, plan
+from experiments.document import write_document
+from experiments.plan import CONFIGS, DEVICE, Experiment, make_config, plan
+from experiments.records import Records, Result
 
 from las_mm.cli import run_cli
 from las_mm.files import read_json, write_whole
@@ -35,7 +36,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--tasks', nargs='+', choices=list(CONFIGS), default=list(CONFIGS))
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     parser.add_argument('--out', default='work_dirs/experiments', help='folder of all runs')
-    parser.add_argument('--document', default='docs/experiments.md', help='page to write')
+    parser.add_argument(
+        '--document', default='docs/experiments.md', help='page to write; records lie beside it'
+    )
     parser.add_argument('--epochs', type=int, help="length of each training, by default the plan's")
     parser.add_argument('--only', metavar='NAME', help='only runs with NAME in their names')
     parser.add_argument('--list', action='store_true', help='say which runs there are, and stop')
@@ -43,37 +46,19 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def result_of(experiment: Experiment, out: Path) -> Result | None:
-    """What a run came to; None if it is not complete."""
-    folder = out / experiment.name
-    if not (folder / 'result.json').is_file():
-        return None
-    accuracy = read_json('result', folder / 'result.json')['accuracy']
-    report = None
-    if experiment.target is not None:
-        report = read_json('report', folder / 'latency_report.json')
-    return Result(experiment, accuracy, report, folder)
-
-
-def run(experiment: Experiment, out: Path, epochs: int | None) -> None:
-    """Train and test one network; ``result.json`` in its folder says that it is complete.
+def run(experiment: Experiment, out: Path, records: Records, epochs: int | None) -> None:
+    """Train and test one network, and keep its record.
 
     Raises:
         ValueError: If a run that it needs is missing, or training or testing failed.
     """
-    folder = out / experiment.name
+    if experiment.target is not None or experiment.longer:
+        need(experiment.static, records, out / experiment.static.name / 'last.pth')
     latency = None
-    needs_static = experiment.target is not None or experiment.longer
-    if needs_static and result_of(experiment.static, out) is None:
-        raise ValueError(f'{experiment.name}: {experiment.static.name} is missing; run it first')
     if experiment.by_latency:
-        aim = result_of(experiment.by_flops, out)
-        if aim is None:
-            raise ValueError(
-                f'{experiment.name}: {experiment.by_flops.name} is missing; run it first'
-            )
-        latency = aim.latency_ratio()
+        latency = need(experiment.by_flops, records).latency_ratio()
     cfg = make_config(experiment, ROOT, out, latency, epochs)
+    folder = out / experiment.name
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / 'config.py'
     write_whole(config, cfg.pretty_text)
@@ -82,14 +67,28 @@ def run(experiment: Experiment, out: Path, epochs: int | None) -> None:
     link = folder / 'last.pth'
     link.unlink(missing_ok=True)
     link.symlink_to(checkpoint.name)
-    metric = METRICS[experiment.task]
+    metric, report = METRICS[experiment.task], None
     if experiment.target is None:
         accuracy = validated(folder, metric)
     else:
         tool('test.py', config, link, '--work-dir', folder, '--devices', f'{DEVICE},v100,gtx1080')
         report = read_json('report', folder / 'latency_report.json')
         accuracy = report['metrics'][metric]
-    write_whole(folder / 'result.json', json.dumps({'accuracy': accuracy}))
+    records.add(experiment, {metric: accuracy}, report)
+
+
+def need(experiment: Experiment, records: Records, file: Path | None = None) -> Result:
+    """The result of a run, and that a file of it is there.
+
+    Raises:
+        ValueError: If not.
+    """
+    result = records.get(experiment)
+    if result is None:
+        raise ValueError(f'{experiment.name} is missing; run it first')
+    if file is not None and not file.exists():
+        raise ValueError(f'{file} is missing; remove {result.path} to make it again')
+    return result
 
 
 def validated(folder: Path, metric: str) -> float:
@@ -118,21 +117,23 @@ def tool(name: str, *argv: object) -> None:
 def main() -> None:
     args = parse_args()
     out, experiments = Path(args.out).resolve(), plan(args.tasks, args.seeds)
+    document = Path(args.document)
+    records = Records(document.with_suffix(''))
     if args.epochs is not None and args.epochs < 1:
         raise ValueError(f'--epochs: got {args.epochs}; it must be >= 1')
     if args.list:
         for experiment in experiments:
-            done = 'complete' if result_of(experiment, out) else 'to do'
+            done = 'complete' if records.get(experiment) else 'to do'
             print(f'{done:9}{experiment.name}')
         return
     for index, experiment in enumerate(experiments, 1):
         wanted = not args.write_only and (args.only or '') in experiment.name
-        if wanted and result_of(experiment, out) is None:
+        if wanted and records.get(experiment) is None:
             print(f'run {index} of {len(experiments)}: {experiment.name}', flush=True)
-            run(experiment, out, args.epochs)
-    results = [r for r in (result_of(e, out) for e in experiments) if r is not None]
-    write_document(results, len(experiments), Path(args.document), write_whole)
-    print(f'{args.document} written: {len(results)} of {len(experiments)} runs')
+            run(experiment, out, records, args.epochs)
+    results = records.all(experiments)
+    write_document(results, len(experiments), document)
+    print(f'{document} written: {len(results)} of {len(experiments)} runs')
 
 
 if __name__ == '__main__':

@@ -1,12 +1,12 @@
 """docs/experiments.md: what was run, with what result."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
 
 from experiments.plan import DEVICE, EPOCHS, IMAGE_SIZES, STATIC_EPOCHS, Experiment
+from experiments.records import Result
+from las_mm.files import write_whole
 from las_mm.tradeoff import plot_tradeoff, read_run
 from las_mm.visualization import save_figure
 
@@ -42,7 +42,8 @@ This page is written by
 {COMMAND}
 ```
 
-which makes what is missing and goes on where it was stopped.
+which makes what is missing and goes on where it was stopped; [experiments](experiments) has a
+record of each run.
 """
 COLUMNS = (
     'trained to',
@@ -60,28 +61,7 @@ FINDINGS = '\n## What the runs say\n'
 NOTHING = '\n**The runs have not been made yet**, so that there are no results to show.\n'
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a run came to.
-
-    Attributes:
-        experiment: Which.
-        accuracy: The task's first metric.
-        report: The latency report; None for a static network.
-        folder: Of the run.
-    """
-
-    experiment: Experiment
-    accuracy: float
-    report: dict[str, Any] | None
-    folder: Path
-
-    def latency_ratio(self, device: str = DEVICE) -> float:
-        """Predicted ℓ_dyn / ℓ_stat."""
-        return next(row['ratio'] for row in self.report['devices'] if row['device'] == device)
-
-
-def write_document(results: Sequence[Result], planned: int, path: Path, save) -> None:
+def write_document(results: Sequence[Result], planned: int, path: Path) -> None:
     """Write the page, and a plot per task beside it.
 
     What somebody wrote under the heading ``FINDINGS`` of an existing page stays.
@@ -90,18 +70,17 @@ def write_document(results: Sequence[Result], planned: int, path: Path, save) ->
         results: Runs that are complete.
         planned: How many there are to be.
         path: Of the page.
-        save: Function of (path, text) that writes it.
     """
     text = INTRO
     if not results:
-        save(path, text + NOTHING)
+        write_whole(path, text + NOTHING)
         return
     if len(results) < planned:
         text += f'\n**{len(results)} of {planned} runs have been made**; the others are missing.\n'
     for task in dict.fromkeys(result.experiment.task for result in results):
         found = [result for result in results if result.experiment.task == task]
         text += _section(task, found, path)
-    save(path, text + _findings(path))
+    write_whole(path, text + _findings(path))
 
 
 def _findings(path: Path) -> str:
@@ -112,11 +91,11 @@ def _findings(path: Path) -> str:
 
 def _section(task: str, results: list[Result], path: Path) -> str:
     text = f'\n## {task.capitalize()}\n'
-    dynamic = [result for result in results if result.report]
+    dynamic = [result for result in results if result.experiment.target]
     static = [result.accuracy for result in results if result.experiment.longer]
     if dynamic:
         image = path.parent / 'images' / f'experiments_{task}.png'
-        runs = [read_run(r.folder, label=_label(r.experiment)) for r in dynamic]
+        runs = [read_run(r.path, label=_label(r.experiment)) for r in dynamic]
         save_figure(plot_tradeoff(runs, 'accuracy', mean(static) if static else None), image)
         text += f'\n![Accuracy over FLOPs and predicted latency](images/{image.name})\n'
     text += '\n| ' + ' | '.join(COLUMNS) + ' |\n' + '|---' * len(COLUMNS) + '|\n'
@@ -135,7 +114,7 @@ def _label(experiment: Experiment) -> str:
 
 
 def _row(members: list[Result]) -> str:
-    experiment, reports = members[0].experiment, [member.report for member in members]
+    experiment, reports = members[0].experiment, [member.record for member in members]
     cells = [_aim(experiment), '–', '–', len(members), _spread([m.accuracy for m in members])]
     if experiment.target is None:
         return _line([*cells, *['–'] * (len(COLUMNS) - len(cells))])
