@@ -13,6 +13,7 @@ from torch.nn.modules.module import _has_any_global_hook
 from las_mm.layers import DynamicBlock
 from las_mm.models.backbone import DynamicBackbone
 from las_mm.ops.executors import check_executor
+from las_mm.ops.executors.cpu.chain import Chain, why_not_chain
 from las_mm.ops.folding import FoldedConv, fold_conv, remember, why_not_foldable_layer
 
 Model = TypeVar('Model', bound=nn.Module)
@@ -87,9 +88,33 @@ class InferenceStage(nn.Sequential):
         """The stage that this one stands in for."""
         return self._hidden[0]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C', H', W')."""
-        private = False
+    def forward(self, x: Tensor, private: bool = False) -> Tensor:
+        """(N, C, H, W) -> (N, C', H', W'), in one native call where that is possible.
+
+        Args:
+            x: The input.
+            private: Whether the stage may write over it.
+        """
+        chain = self._find_chain(x) if x.device.type == 'cpu' else None
+        return self._run_blocks(x, private) if chain is None else chain.run(x, private)
+
+    @torch.compiler.disable  # looks into modules' dicts
+    def _find_chain(self, x: Tensor) -> Chain | None:
+        """The blocks in one piece, packed anew if need be; None if they must run one by one."""
+        chain = self.__dict__.get('_chain')
+        if chain is None or not chain.fits(x):
+            blocks = list(self)
+            plain = all(type(block).forward is DynamicBlock.forward for block in blocks)
+            chain = Chain(blocks, x) if plain and not why_not_chain(blocks, x) else None
+            self.__dict__['_chain'] = chain
+        return chain
+
+    def __getstate__(self) -> dict:
+        """Copies and pickles pack their own blocks."""
+        return {key: value for key, value in self.__dict__.items() if key != '_chain'}
+
+    def _run_blocks(self, x: Tensor, private: bool) -> Tensor:
+        """One block after another, each where its hooks can see it."""
         for block in self:
             watched = _is_watched(block)
             x = block(x, private=private and not watched)

@@ -119,12 +119,20 @@ class DynamicBlock:
         """
         if not self.is_dynamic:
             return self._executor(x)(self, x, private)[0]
-        height, width = x.shape[-2:]
-        if self.masker.window >= max(height, width):
-            self._check_granularity(x)
+        size = tuple(x.shape[-2:])
+        self.check_granularity(size)
         out, mask = self._executor(x)(self, x, private)
-        self.__dict__['_decision'] = mask, (height, width)
+        self.remember_decision(mask, size)
         return out
+
+    def remember_decision(self, mask: Tensor, input_size: tuple[int, int]) -> None:
+        """Keep what the block decided for :attr:`trace`.
+
+        Args:
+            mask: (N, 1, ceil(H'/S), ceil(W'/S)) coarse mask.
+            input_size: (H, W) of the block's input.
+        """
+        self.__dict__['_decision'] = mask, input_size
 
     @property
     def trace(self) -> BlockTrace | None:
@@ -157,8 +165,15 @@ class DynamicBlock:
             return choose_executor('dense', self, x)
         return choose_executor(self.executor, self, x)
 
-    def _check_granularity(self, x: Tensor) -> None:
-        height, width = conv_size(x.shape[-2:], self.stride_product)
+    def check_granularity(self, input_size: tuple[int, int]) -> None:
+        """Refuse patches that are larger than the feature.
+
+        Raises:
+            ValueError: If S exceeds both sides of the output for an input of this (H, W).
+        """
+        if self.masker.window < max(input_size):
+            return
+        height, width = conv_size(input_size, self.stride_product)
         if self.masker.granularity > max(height, width):
             raise ValueError(
                 f'granularity: block {self.name} has S={self.masker.granularity}, larger than its '
@@ -170,7 +185,7 @@ class DynamicBlock:
         conv1_size = conv_size(input_size, self.conv1.stride[0])
         return BlockTrace(
             name=self.name,
-            mask=mask,
+            mask=mask.to(self.masker.conv.weight.dtype),
             granularity=self.masker.granularity,
             input_size=input_size,
             conv1_size=conv1_size,

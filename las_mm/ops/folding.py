@@ -194,16 +194,24 @@ def forget(block: nn.Module) -> None:
     _memories.pop(block, None)
 
 
+Slots = list[tuple[dict, str]]
+
+
+def slots_of(block: nn.Module) -> tuple[Slots, Slots]:
+    """Where a block keeps what folding reads: (dict, key) of its tensors and of its submodules."""
+    tensors, modules = [], []
+    for module in block.modules():
+        for owner in (module._parameters, module._buffers):
+            tensors += [(owner, key) for key in owner if owner[key] is not None]
+        modules += [(module._modules, key) for key, m in module._modules.items() if m]
+    return tensors, modules
+
+
 class _Slots:
-    """Where a block keeps what folding reads: the (dict, key) of every tensor and submodule."""
+    """What folding a block reads, and how to see that it has changed."""
 
     def __init__(self, block: nn.Module) -> None:
-        self.tensors: list[tuple[dict, str]] = []
-        self.modules: list[tuple[dict, str]] = []
-        for module in block.modules():
-            for owner in (module._parameters, module._buffers):
-                self.tensors += [(owner, key) for key in owner if owner[key] is not None]
-            self.modules += [(module._modules, key) for key, m in module._modules.items() if m]
+        self.tensors, self.modules = slots_of(block)
         self.versioned = not any(owner[key].is_inference() for owner, key in self.tensors)
 
     def state(self) -> list | None:

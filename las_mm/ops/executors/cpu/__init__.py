@@ -1,4 +1,4 @@
-"""Native sparse execution on CPU: one C++ call a block (Sec. 3.4)."""
+"""Native sparse execution on CPU: a C++ call for a block, or for a stage (Sec. 3.4)."""
 
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from las_mm.ops.folding import FoldedBlock, FoldedConv, fold_block, remember, wh
 from .build import load_native
 
 if TYPE_CHECKING:
-    from las_mm.layers import DynamicBlock
+    from las_mm.layers import DynamicBlock, Masker
 
 # Patches of a static block, whose granularity nobody sees: any small number of list entries.
 STATIC_GRANULARITY = 8
@@ -59,7 +59,7 @@ def pack_block(block: 'DynamicBlock', dtype: torch.dtype, isa: str = ''):
     return kind([_plain(conv) for conv in folded.convs], shortcut, masker, granularity, isa)
 
 
-def _fold_pooled_shortcut(block: 'DynamicBlock', dtype: torch.dtype) -> FoldedBlock | None:
+def fold_pooled_shortcut(block: 'DynamicBlock', dtype: torch.dtype) -> FoldedBlock | None:
     """The folded block if its shortcut pools first, which is left to PyTorch; else None."""
     folded = fold_block(block, dtype)
     return FoldedBlock((), folded.shortcut, folded.pool) if folded.pool else None
@@ -88,16 +88,16 @@ def execute_native(
     x = x.contiguous(memory_format=torch.channels_last)
     identity, in_place = None, private and block.downsample is None
     if block.downsample is not None:
-        folded = remember(_fold_pooled_shortcut, block, x.dtype, checked=True)
+        folded = remember(fold_pooled_shortcut, block, x.dtype, checked=True)
         if folded is not None:
             identity = folded.identity(x).contiguous(memory_format=torch.channels_last)
-    out, mask = packed.run(x, identity, _decided(block, x), in_place)
-    return out, mask if mask is None else mask.to(block.masker.conv.weight.dtype)
+    decided = decided_mask(block.masker, x) if block.is_dynamic else None
+    return packed.run(x, identity, decided, in_place)
 
 
-def _decided(block: 'DynamicBlock', x: Tensor) -> Tensor | None:
-    """The mask to replay, as the extension wants it."""
-    if not block.is_dynamic or block.masker.decided is None:
+def decided_mask(masker: 'Masker | None', x: Tensor) -> Tensor | None:
+    """The mask to replay, as the extension wants it; None to decide, or without a masker."""
+    if masker is None or masker.decided is None:
         return None
-    decided = block.masker.decided.to('cpu', torch.float32)
+    decided = masker.decided.to('cpu', torch.float32)
     return decided if len(decided) == len(x) else decided.expand(len(x), -1, -1, -1).contiguous()

@@ -2,12 +2,13 @@
 
 #include <cmath>
 
-#include "execution.h"
-
 namespace las {
 namespace {
 
 constexpr size_t kBandBytes = 12 << 20;
+
+// Weights of two convolutions that fit into a core's second-level cache together with features.
+constexpr size_t kTogetherBytes = 896 << 10;
 
 // A pass of its own costs the masker as much as this many output channels of the first convolution,
 // more than going along with it does: 5 % of 64 channels, measured on 56×56 pixels of 256 channels
@@ -44,10 +45,8 @@ Geometry Block<T>::geometry(int n, int h, int w) const {
 }
 
 template <class T>
-void Block<T>::run(const Call<T>& call) const {
-  // Kept between calls: memory that is given back is paid for again, page by page.
-  static thread_local Workspace space;
-  if (call.n > 0) Execution<T>(*this, call, space).run();
+bool Block<T>::is_together() const {
+  return convs.size() == 3 && convs[1].bytes() + convs[2].bytes() <= kTogetherBytes;
 }
 
 template class Block<float>;

@@ -1,4 +1,4 @@
-// A dynamic residual block: masker, index lists, and its convolutions at the listed pixels.
+// A dynamic residual block: a masker and packed convolutions.
 #pragma once
 
 #include <atomic>
@@ -17,17 +17,6 @@ enum class Identity {
   given,     // already in the output
 };
 
-template <class T>
-struct Call {
-  const T* x;            // (n, h, w, in_channels)
-  int n, h, w;
-  Identity identity;
-  T* out;                // (n, out_h, out_w, out_channels)
-  const float* decided;  // (n, grid_h, grid_w): a mask to use instead of the masker's; or null
-  float* mask;           // (n, grid_h, grid_w), written; or null
-  int threads;
-};
-
 // The masker's difference row (Eq. 3).
 struct Masker {
   Masker(std::vector<double> weights, double bias);
@@ -36,6 +25,24 @@ struct Masker {
   const double bias;
   std::vector<float> rounded;  // weights in single precision
   double tolerance;            // see Opinions
+};
+
+// A masker further on, told of every pixel that a block writes (see run_chain).
+struct Follower {
+  const float* weights;
+  Opinion* opinions;  // (n, out_h, out_w)
+};
+
+template <class T>
+struct Call {
+  const T* x = nullptr;  // (n, h, w, in_channels)
+  int n = 0, h = 0, w = 0;
+  Identity identity = Identity::copied;
+  T* out = nullptr;                   // (n, out_h, out_w, out_channels)
+  const float* decided = nullptr;     // (n, grid_h, grid_w): a mask to use instead of the masker's
+  float* mask = nullptr;              // (n, grid_h, grid_w), written; or null
+  Opinion* opinions = nullptr;        // (n, h, w): of x, by the blocks before; or null
+  std::vector<Follower> followers;
 };
 
 template <class T>
@@ -47,10 +54,8 @@ class Block {
 
   Geometry geometry(int n, int h, int w) const;
 
-  // Sec. 3.4: the decision, then the first convolution where the second one reads it, the others
-  // at the active patches, added to the identity where they belong. Any number of threads gives
-  // the same bits.
-  void run(const Call<T>& call) const;
+  // Whether the second and third convolution run in one pass over the active pixels.
+  bool is_together() const;
 
   const PackedConv<T>& last() const { return convs.back(); }
 

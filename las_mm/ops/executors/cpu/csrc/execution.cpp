@@ -5,9 +5,6 @@
 namespace las {
 namespace {
 
-// Weights of two convolutions that fit into a core's second-level cache together with features.
-constexpr size_t kTogetherBytes = 896 << 10;
-
 // Pixels in a job that only keeps the identity.
 constexpr int kIdentityChunk = 64;
 
@@ -21,16 +18,11 @@ double to_double(bfloat16 value) {
 }
 
 template <class T>
-bool is_fused(const Block<T>& block) {
+bool is_fused(const Block<T>& block, const Call<T>& call) {
   const ConvShape& first = block.convs[0].shape();
   if (!block.masker) return true;
+  if (call.opinions) return false;
   return first.kernel == 1 && first.stride == 1 && block.dilated_rate > block.fuse_above;
-}
-
-template <class T>
-bool is_together(const Block<T>& block) {
-  return block.convs.size() == 3 &&
-         block.convs[1].bytes() + block.convs[2].bytes() <= kTogetherBytes;
 }
 
 int count_phases(const std::vector<std::vector<Band>>& groups) {
@@ -47,15 +39,16 @@ T* reserve(Buffer<char>& buffer, size_t count) {
 }  // namespace
 
 template <class T>
-Execution<T>::Execution(const Block<T>& block, const Call<T>& call, Workspace& space)
+Execution<T>::Execution(const Block<T>& block, const Call<T>& call, Workspace& space, int threads)
     : block_(block),
       call_(call),
       geometry_(block.geometry(call.n, call.h, call.w)),
       groups_(make_bands(geometry_, sizeof(T) * block.convs[0].shape().in_channels,
                          block.band_bytes)),
-      fused_(is_fused(block)),
-      together_(is_together(block)),
-      team_(count_phases(groups_), call.threads),
+      fused_(is_fused(block, call)),
+      together_(block.is_together()),
+      threads_(threads),
+      team_(count_phases(groups_), threads),
       plan_(space.plan) {
   const Geometry& g = geometry_;
   const ConvShape &first = g.first, &last = block.last().shape();
@@ -75,14 +68,13 @@ Execution<T>::Execution(const Block<T>& block, const Call<T>& call, Workspace& s
   const size_t hidden = images * g.hidden_h * g.hidden_w * first.out_channels;
   hidden_ = {reserve<T>(space.hidden, hidden), first.out_channels, g.hidden_h, g.hidden_w};
   values_ = reserve<T>(space.values, pixels * last.in_channels);
-  opinions_ = space.opinions.reserve(images * g.h * g.w);
+  opinions_ = call.opinions ? call.opinions : space.opinions.reserve(images * g.h * g.w);
   x_ = {call.x, first.in_channels, g.h, g.w};
   out_ = {call.out, last.out_channels, g.out_h, g.out_w};
 }
 
 template <class T>
-void Execution<T>::run() {
-  run_on_threads(call_.threads, [this](int thread) { work(thread); });
+void Execution<T>::finish() {
   if (call_.mask) plan_.copy_mask(call_.mask);
   if (!block_.masker) return;
   const double pixels = static_cast<double>(call_.n) * geometry_.hidden_h * geometry_.hidden_w;
@@ -117,7 +109,8 @@ void Execution<T>::decide_all(Team::Member& member, const Bands& bands, size_t i
                });
 }
 
-// The masker alone: its opinion of every pixel of a band and the decisions that follow.
+// The masker alone: its opinion of every pixel of a band, unless the blocks before have told it, and
+// the decisions that follow.
 template <class T>
 void Execution<T>::opine(Team::Member& member, const Bands& bands, size_t index) {
   const Band& band = bands[index];
@@ -127,10 +120,12 @@ void Execution<T>::opine(Team::Member& member, const Bands& bands, size_t index)
     const int image = band.image + index / band.patch_rows;
     const int patch_row = band.patch_row + index % band.patch_rows;
     const int first = patch_row * g.window, last = std::min(g.h, first + g.window);
-    block_.kernels.opine(x_.base + x_.offset(image, first, 0), (last - first) * g.w, x_.channels,
-                         weights,
-                         opinions_ + (int64_t(image - bands[0].image) * g.h + first) * g.w);
-    decide(image, patch_row, bands[0].image);
+    if (!call_.opinions) {
+      block_.kernels.opine(x_.base + x_.offset(image, first, 0), (last - first) * g.w, x_.channels,
+                           weights,
+                           opinions_ + (int64_t(image - bands[0].image) * g.h + first) * g.w);
+    }
+    decide(image, patch_row, call_.opinions ? 0 : bands[0].image);
   };
   member.phase([&] { return band.images * band.patch_rows; }, job);
 }
@@ -168,7 +163,7 @@ int Execution<T>::prepare_first(const Bands& bands, size_t index) {
     first_.masker = block_.masker->rounded.data();
     first_.opinions = opinions_;
   }
-  return first_.prepare(call_.threads);
+  return first_.prepare(threads_);
 }
 
 // The identity of all pixels; the convolutions of the active ones.
@@ -176,11 +171,7 @@ template <class T>
 void Execution<T>::run_rest(Team::Member& member, const Bands& bands, size_t index) {
   const auto job = [&](int job) {
     if (together_) {
-      if (job < last_jobs_) {
-        if (call_.identity == Identity::convolved) shortcut_[0].chunk(job);
-        middle_.chunk(job);
-        return last_.chunk(job);
-      }
+      if (job < last_jobs_) return run_chunk(job);
       job -= last_jobs_;
     } else {
       if (job < middle_jobs_) return middle_.job(job);
@@ -188,8 +179,10 @@ void Execution<T>::run_rest(Team::Member& member, const Bands& bands, size_t ind
       if (job < shortcut_jobs_[0]) return shortcut_[0].job(job);
       job -= shortcut_jobs_[0];
     }
-    if (job < shortcut_jobs_[1]) return shortcut_[1].job(job);
-    keep_identity(job - shortcut_jobs_[1]);
+    if (job >= shortcut_jobs_[1]) return keep_identity(job - shortcut_jobs_[1]);
+    if (!together_) return shortcut_[1].job(job);
+    shortcut_[1].chunk(job);
+    tell_followers(plan_.inactive, job * kChunk, (job + 1) * kChunk);
   };
   const auto prepare = [&] {
     prepare_rest(bands, index);
@@ -214,9 +207,9 @@ void Execution<T>::prepare_rest(const Bands& bands, size_t index) {
     middle_.source = last_.source;
     middle_.out = {values_, channels, 0, 0, 0, true};
     last_.source = {values_, channels, 0, 0, 0, true};
-    middle_jobs_ = middle_.prepare(call_.threads);
+    middle_jobs_ = middle_.prepare(threads_);
   }
-  const int jobs = last_.prepare(call_.threads);
+  const int jobs = last_.prepare(threads_);
   last_jobs_ = together_ ? last_.chunks() : jobs;
   identity_jobs_ = (plan_.inactive.count + kIdentityChunk - 1) / kIdentityChunk;
   if (call_.identity == Identity::convolved) prepare_shortcut();
@@ -231,9 +224,19 @@ void Execution<T>::prepare_shortcut() {
     shortcut_[i].source = x_;
     shortcut_[i].out = out_;
     shortcut_[i].relu = i == 1;
-    shortcut_jobs_[i] = shortcut_[i].prepare(call_.threads);
+    const int jobs = shortcut_[i].prepare(threads_);
+    shortcut_jobs_[i] = together_ ? shortcut_[i].chunks() : jobs;
   }
   identity_jobs_ = 0;
+}
+
+// All convolutions from the second one on at some active pixels.
+template <class T>
+void Execution<T>::run_chunk(int job) {
+  if (call_.identity == Identity::convolved) shortcut_[0].chunk(job);
+  middle_.chunk(job);
+  last_.chunk(job);
+  tell_followers(plan_.active, job * kChunk, (job + 1) * kChunk);
 }
 
 // Skipped pixels carry relu(identity).
@@ -244,6 +247,24 @@ void Execution<T>::keep_identity(int job) {
   for (int i = job * kIdentityChunk; i < last; i++) {
     T* row = out_.at(plan_.inactive.buffer.data()[i], i);
     block_.kernels.relu(from + (row - out_.base), row, out_.channels);
+  }
+  tell_followers(plan_.inactive, job * kIdentityChunk, last);
+}
+
+// What the following maskers think of some written pixels, run by run of neighbours.
+template <class T>
+void Execution<T>::tell_followers(const Sites& sites, int first, int last) const {
+  if (call_.followers.empty()) return;
+  last = std::min(last, sites.count);
+  for (int end; first < last; first = end) {
+    const int64_t start = out_.offset(sites.buffer.data()[first]);
+    for (end = first + 1; end < last; end++) {
+      if (out_.offset(sites.buffer.data()[end]) != start + (end - first) * out_.channels) break;
+    }
+    for (const Follower& follower : call_.followers) {
+      block_.kernels.opine(out_.base + start, end - first, out_.channels, follower.weights,
+                           follower.opinions + start / out_.channels);
+    }
   }
 }
 

@@ -1,6 +1,8 @@
 // One execution of a block: its phases, band by band.
 #pragma once
 
+#include <list>
+
 #include "block.h"
 #include "team.h"
 
@@ -11,20 +13,22 @@ struct Workspace {
   Plan plan;
   Buffer<char> hidden, values, zeros;
   Buffer<Opinion> opinions;
+  std::list<Buffer<Opinion>> followed;  // of the maskers that blocks before them told
 };
 
 template <class T>
 class Execution {
  public:
-  Execution(const Block<T>& block, const Call<T>& call, Workspace& space);
+  Execution(const Block<T>& block, const Call<T>& call, Workspace& space, int threads);
 
-  void run();
+  // What each thread does.
+  void work(int thread);
+  // Once all is done.
+  void finish();
 
  private:
   using Bands = std::vector<Band>;
 
-  // What each thread does.
-  void work(int thread);
   void opine(Team::Member& member, const Bands& bands, size_t index);
   void decide_all(Team::Member& member, const Bands& bands, size_t index);
   void run_first(Team::Member& member, const Bands& bands, size_t index);
@@ -35,7 +39,9 @@ class Execution {
   int prepare_first(const Bands& bands, size_t index);
   void prepare_rest(const Bands& bands, size_t index);
   void prepare_shortcut();
+  void run_chunk(int job);
   void keep_identity(int job);
+  void tell_followers(const Sites& sites, int first, int last) const;
   Gemm<T> gemm(const PackedConv<T>& conv, const Sites& sites) const;
 
   const Block<T>& block_;
@@ -43,10 +49,11 @@ class Execution {
   const Geometry geometry_;
   const std::vector<Bands> groups_;
   const bool fused_;     // first convolution dense, in one pass with the masker if there is one
-  const bool together_;  // second and third convolution in one pass over the active pixels
+  const bool together_;  // see Block::is_together
+  const int threads_;
   Team team_;
   Plan& plan_;
-  Opinion* opinions_;
+  Opinion* opinions_;  // of the images of a group of bands, or given for all
   T* values_;  // output of the second of three convolutions, listed
   const T* zeros_;
   Rows<const T> x_;

@@ -5,9 +5,6 @@
 namespace las {
 namespace {
 
-// Pixels in a job: a multiple of every micro-kernel's height (6, 8, 12).
-constexpr int kChunk = 12;
-
 // With more weights than this, threads go through the pixels panel by panel, else panels by pixels.
 constexpr size_t kCachedWeights = 512 << 10;
 

@@ -10,6 +10,9 @@ struct Site {
   int image, y, x;
 };
 
+// Pixels in a job: a multiple of every micro-kernel's height (6, 8, 12).
+constexpr int kChunk = 12;
+
 // Feature rows of `channels` elements, one per pixel of images from `first_image` on, each h by w;
 // or, where `listed`, one per entry of the list of sites.
 template <class T>
@@ -21,9 +24,9 @@ struct Rows {
   int64_t offset(int image, int64_t y, int64_t x) const {
     return (((image - first_image) * static_cast<int64_t>(h) + y) * w + x) * channels;
   }
+  int64_t offset(const Site& site) const { return offset(site.image, site.y, site.x); }
   T* at(const Site& site, int index) const {
-    return base + (listed ? static_cast<int64_t>(index) * channels
-                          : offset(site.image, site.y, site.x));
+    return base + (listed ? static_cast<int64_t>(index) * channels : offset(site));
   }
 };
 

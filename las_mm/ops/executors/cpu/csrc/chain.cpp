@@ -1,0 +1,63 @@
+#include "chain.h"
+
+#include <list>
+#include <optional>
+
+#include "execution.h"
+
+namespace las {
+namespace {
+
+// More maskers than this are not told of a pixel: on average it costs less to read it again.
+constexpr size_t kMostFollowers = 4;
+
+// Let every block tell the maskers after it of the pixels that it writes. Opinions are complete
+// from a block on that writes all pixels, through blocks that write some of them in place.
+template <class T>
+void introduce_followers(std::vector<Link<T>>& links, std::list<Buffer<Opinion>>& buffers) {
+  auto buffer = buffers.begin();
+  for (size_t i = 0; i < links.size(); i++) {
+    if (links[i].call.identity == Identity::in_place) continue;
+    for (size_t j = i + 1; j < links.size() && j - i <= kMostFollowers; j++) {
+      if (!links[j - 1].block->is_together()) break;
+      Call<T>& call = links[j].call;
+      if (links[j].block->masker) {
+        if (buffer == buffers.end()) buffer = buffers.emplace(buffer);
+        call.opinions = (buffer++)->reserve(static_cast<size_t>(call.n) * call.h * call.w);
+        const float* weights = links[j].block->masker->rounded.data();
+        for (size_t k = i; k < j; k++) links[k].call.followers.push_back({weights, call.opinions});
+      }
+      if (call.identity != Identity::in_place) break;
+    }
+  }
+}
+
+}  // namespace
+
+template <class T>
+void run_chain(std::vector<Link<T>>& links, int threads) {
+  if (links.empty() || links[0].call.n == 0) return;
+  // Kept between calls: memory that is given back is paid for again, page by page.
+  static thread_local Workspace space;
+  introduce_followers(links, space.followed);
+  std::vector<std::optional<Execution<T>>> executions(links.size());
+  Team team(static_cast<int>(links.size()) + 1, threads);
+  // All share the workspace: one begins when the one before it has finished.
+  const auto change = [&](size_t next) {
+    if (next > 0) executions[next - 1]->finish();
+    if (next < links.size()) executions[next].emplace(*links[next].block, links[next].call, space, threads);
+    return 0;
+  };
+  run_on_threads(threads, [&](int thread) {
+    Team::Member member(team, thread);
+    for (size_t i = 0; i <= links.size(); i++) {
+      member.phase([&] { return change(i); }, [](int) {});
+      if (i < links.size()) executions[i]->work(thread);
+    }
+  });
+}
+
+template void run_chain(std::vector<Link<float>>&, int);
+template void run_chain(std::vector<Link<bfloat16>>&, int);
+
+}  // namespace las
