@@ -10,8 +10,8 @@ import torch
 pytest.importorskip('triton', reason='Triton is not installed')
 
 
-def run(repo_root, *arguments):
-    command = [sys.executable, str(repo_root / 'tools' / 'benchmark_cuda.py'), *map(str, arguments)]
+def run(repo_root, *arguments, tool='benchmark_cuda.py'):
+    command = [sys.executable, str(repo_root / 'tools' / tool), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=repo_root)
 
 
@@ -37,3 +37,11 @@ def test_without_a_gpu_says_so(repo_root, tmp_path):
     assert done.returncode == 2
     assert 'this machine or this PyTorch has no CUDA device; use --dry-run' in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_one_command_for_every_device(repo_root, tmp_path):
+    out = tmp_path / 'results.json'
+    suites = ['--suite', 'predictor', '--out', out]
+    done = run(repo_root, '--device', 'cuda', '--dry-run', *suites, tool='benchmark.py')
+    assert done.returncode == 0, done.stderr
+    assert json.loads(out.read_text())['predictor']['mape'] is None

@@ -144,3 +144,17 @@ def test_maskers_of_frozen_stages_learn_unless_told_otherwise(freeze):
 def test_an_unknown_architecture_is_refused():
     with pytest.raises(ValueError, match="arch: got '122'; choose one of 121, 161, 169, 201"):
         build(arch='122')
+
+
+@torch.no_grad()
+def test_planned_for_a_cuda_graph():
+    """Its layers take lists; planning must see past that, though no kernel runs them yet."""
+    pytest.importorskip('triton', reason='Triton is not installed')
+    from las_mm.ops.executors.triton.graphed import GraphedBackbone
+
+    net, x = decide(randomize(build().eval())), torch.randn(1, 3, 64, 64)
+    expected = net(x)
+    run = GraphedBackbone(net, x)
+    assert run.plan.stages == ()
+    for out, dense in zip(run(x), expected, strict=True):
+        assert (out - dense).abs().max() <= 1e-5 * dense.abs().max()

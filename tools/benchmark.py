@@ -1,4 +1,4 @@
-"""Measure dynamic blocks and backbones against the best static execution, on the CPU.
+"""Measure dynamic blocks and backbones against the best static execution, on the CPU or a GPU.
 
 All variants run in turn in one process, round after round; what is reported are medians, and
 medians of the ratios within a round. Static variants: PyTorch eager, channels-last with batch
@@ -9,6 +9,7 @@ Examples:
     python tools/benchmark.py blocks --sizes 224,800x1216 --granularity 1,2,4,7,8 --rates .3,.5,.8,1
     python tools/benchmark.py networks --depths 50,101 --ratios .5,.4 --out results.json
     python tools/benchmark.py memory --depths 101 --sizes 800x1216
+    python tools/benchmark.py --device cuda --suite all --out gpu.json   (see benchmark_cuda.py)
 """
 
 import argparse
@@ -50,6 +51,13 @@ def rate(text: str) -> float:
     return float(text)
 
 
+def positive(text: str) -> int:
+    """An integer >= 1."""
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
 def choice(*allowed: str):
     """One of the allowed words, for argparse."""
 
@@ -63,9 +71,20 @@ def choice(*allowed: str):
     return parse
 
 
-def parse_args() -> argparse.Namespace:
+def parse_device() -> tuple[str, list[str]]:
+    """The device, and the arguments that are left."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
+    args, rest = parser.parse_known_args()
+    return args.device, rest
+
+
+def parse_args(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--device', choices=('cpu', 'cuda'), help='cuda: the arguments of benchmark_cuda.py follow'
     )
     commands = parser.add_subparsers(dest='command', required=True)
     blocks = commands.add_parser('blocks', help='one block of each stage, at activation rates')
@@ -73,7 +92,8 @@ def parse_args() -> argparse.Namespace:
     blocks.add_argument('--stages', type=listed(int), default=[1, 2, 3, 4])
     blocks.add_argument('--granularity', type=listed(int), default=[1, 4], help='values of S')
     blocks.add_argument('--rates', type=listed(rate), default=[0.3, 0.5, 0.8, 1.0])
-    blocks.add_argument('--batch', type=int, default=1)
+    blocks.add_argument('--length', type=positive, default=3, help='blocks in a row, as in a stage')
+    blocks.add_argument('--batch', type=positive, default=1)
     blocks.add_argument('--dtype', choices=('float32', 'bfloat16'), default='float32')
     networks = commands.add_parser('networks', help='whole backbones, at FLOPs ratios')
     networks.add_argument('--ratios', type=listed(rate), default=[0.5, 0.4], help='F_dyn/F_stat')
@@ -98,7 +118,7 @@ def parse_args() -> argparse.Namespace:
         command.add_argument('--rounds', type=int, default=15)
         command.add_argument('--out', type=Path, help='JSON file of the results')
         command.add_argument('--plot', type=Path, help='picture of the results, .png or .svg')
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def measure_memory(args: argparse.Namespace) -> None:
@@ -137,7 +157,12 @@ def measure_one_memory(args: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    args = parse_args()
+    device, arguments = parse_device()
+    if device == 'cuda':
+        import benchmark_cuda
+
+        return benchmark_cuda.main(arguments)
+    args = parse_args(arguments)
     if args.command == 'memory':
         (measure_one_memory if args.one else measure_memory)(args)
         return 0

@@ -1,15 +1,15 @@
 """What is measured: single blocks at given activation rates, backbones at given FLOPs ratios."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from statistics import median
+from statistics import mean, median
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from las_mm.inference import make_static, optimize_for_inference
+from las_mm.inference import InferenceStage, make_static, optimize_for_inference
 from las_mm.layers import DynamicBlock, DynamicBottleneck
 from las_mm.models.backbone import DynamicBackbone
 from las_mm.models.resnet_torch import TorchLASResNet
@@ -52,7 +52,11 @@ def block_flops_ratio(block: DynamicBlock, rate: float, dilated_rate: float) -> 
 
 @torch.inference_mode()
 def measure_blocks(args) -> Iterator[dict]:
-    """One record per stage, input size, granularity, kind of mask and activation rate."""
+    """One record per stage, input size, granularity, kind of mask and activation rate.
+
+    Blocks run as in a stage: some of the same shape in a row, each with weights and a mask of its
+    own. Latencies are of one block.
+    """
     for size in args.sizes:
         for stage in args.stages:
             channels, mid, groups = STAGES[args.family][stage - 1]
@@ -61,47 +65,57 @@ def measure_blocks(args) -> Iterator[dict]:
             x = x.contiguous(memory_format=torch.channels_last)
             for granularity in args.granularity:
                 if granularity <= max(feature):
-                    block = DynamicBottleneck(channels, mid, channels, granularity, groups=groups)
-                    # Small, so that features stay in range when blocks run in place for long.
-                    nn.init.constant_(block.bn3.weight, 1e-3)
-                    yield from _measure_block(block.eval(), x, size, stage, args)
+                    shape = (channels, mid, channels, granularity)
+                    blocks = [DynamicBottleneck(*shape, groups=groups) for _ in range(args.length)]
+                    for block in blocks:
+                        # Small, so that features stay in range when blocks run in place for long.
+                        nn.init.constant_(block.bn3.weight, 1e-3)
+                    row = nn.Sequential(*blocks).eval()
+                    yield from _measure_blocks(row, x, size, stage, args)
 
 
-def _measure_block(block, x, size, stage, args) -> Iterator[dict]:
-    static = copy.deepcopy(block)
-    del static.masker
-    static.executor = 'cpu'
+def _in_place(blocks: nn.Sequential, x: Tensor) -> Callable[[], Tensor]:
+    """Run the blocks as part of an optimized stage, on a feature of their own."""
+    stage, features = InferenceStage(blocks, 'dense'), x.clone(memory_format=torch.preserve_format)
+    return lambda: stage(features, private=True)
+
+
+def _measure_blocks(blocks: nn.Sequential, x, size, stage, args) -> Iterator[dict]:
+    static = copy.deepcopy(blocks)
+    for block in static:
+        del block.masker
     # PyTorch's variants run in single precision whatever ours do: the best fp32 static is the bar.
     variants = static_variants(static, x.float(), args.variants)
     pytorch = list(variants)
-    own = x.clone(memory_format=torch.preserve_format)
-    variants['own static'] = lambda: static(own, private=True)
+    own = copy.deepcopy(static)
+    for block in own:
+        block.executor = 'cpu'
+    variants['own static'] = _in_place(own, x)
     dynamic = {}
-    for smooth in args.masks:
+    for masks in args.masks:
         for rate in args.rates:
-            twin = copy.deepcopy(block)
-            twin.executor = args.executor
-            feature = x.shape[-2:]
-            grid = conv_size(feature, block.masker.granularity)
-            twin.masker.decided = make_mask(grid, rate, smooth == 'smooth', seed=0)
-            features = x.clone(memory_format=torch.preserve_format)
-            name = f'{smooth} {rate}'
-            variants[name] = lambda twin=twin, x=features: twin(x, private=True)
-            dynamic[name] = (twin, smooth)
+            twins = copy.deepcopy(blocks)
+            for seed, twin in enumerate(twins):
+                twin.executor = args.executor
+                grid = conv_size(x.shape[-2:], twin.masker.granularity)
+                twin.masker.decided = make_mask(grid, rate, masks == 'smooth', seed)
+            name = f'{masks} {rate}'
+            variants[name] = _in_place(twins, x)
+            dynamic[name] = (twins, masks)
     times = interleave(variants, args.rounds)
-    for name, (twin, smooth) in dynamic.items():
-        rate = float(twin.trace.activation_rate.mean())
-        dilated = float(twin.trace.dilated_rate.mean())
+    for name, (twins, masks) in dynamic.items():
+        rates = [float(twin.trace.activation_rate.mean()) for twin in twins]
+        dilated = [float(twin.trace.dilated_rate.mean()) for twin in twins]
         yield {
             'size': 'x'.join(map(str, size)),
             'stage': stage,
-            'granularity': block.masker.granularity,
-            'masks': smooth,
-            'rate': rate,
-            'dilated_rate': dilated,
-            'flops': block_flops_ratio(block, rate, dilated),
+            'granularity': twins[0].masker.granularity,
+            'masks': masks,
+            'rate': mean(rates),
+            'dilated_rate': mean(dilated),
+            'flops': block_flops_ratio(twins[0], mean(rates), mean(dilated)),
             'milliseconds': {
-                other: median(values)
+                other: median(values) / len(twins)
                 for other, values in times.items()
                 if other not in dynamic or other == name
             },

@@ -95,8 +95,11 @@ def _stage_inputs(backbone: 'DynamicBackbone', example: Tensor) -> dict[int, Ten
     """The input of each stage's first block, by the block's id; leaves traces behind."""
     inputs: dict[int, Tensor] = {}
 
-    def remember_input(block: 'DynamicBlock', args: tuple[Tensor, ...]) -> None:
-        inputs[id(block)] = args[0].contiguous(memory_format=torch.channels_last)
+    def remember_input(block: 'DynamicBlock', args: tuple[Tensor | list[Tensor], ...]) -> None:
+        x = args[0]
+        if not isinstance(x, Tensor):  # a dense layer reads the features of all layers before it
+            x = torch.cat(list(x), 1)
+        inputs[id(block)] = x.contiguous(memory_format=torch.channels_last)
 
     firsts = [stage[0] for stage in backbone.dynamic_stages.values()]
     handles = [block.register_forward_pre_hook(remember_input) for block in firsts]

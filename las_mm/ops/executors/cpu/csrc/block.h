@@ -27,12 +27,6 @@ struct Masker {
   double tolerance;            // see Opinions
 };
 
-// A masker further on, told of every pixel that a block writes (see run_chain).
-struct Follower {
-  const float* weights;
-  Opinion* opinions;  // (n, out_h, out_w)
-};
-
 template <class T>
 struct Call {
   const T* x = nullptr;  // (n, h, w, in_channels)
@@ -41,8 +35,10 @@ struct Call {
   T* out = nullptr;                   // (n, out_h, out_w, out_channels)
   const float* decided = nullptr;     // (n, grid_h, grid_w): a mask to use instead of the masker's
   float* mask = nullptr;              // (n, grid_h, grid_w), written; or null
-  Opinion* opinions = nullptr;        // (n, h, w): of x, by the blocks before; or null
-  std::vector<Follower> followers;
+  Opinion* opinions = nullptr;        // (n, h, w): the masker's, of x
+  bool told = false;                  // whether blocks before have written them
+  const PackedConv<T>* next = nullptr;  // the convolution that comes after the block
+  std::vector<Listener> followers;    // maskers further on, told of every pixel that is written
 };
 
 template <class T>

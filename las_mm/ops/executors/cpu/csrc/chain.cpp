@@ -1,5 +1,6 @@
 #include "chain.h"
 
+#include <algorithm>
 #include <list>
 #include <optional>
 
@@ -11,21 +12,29 @@ namespace {
 // More maskers than this are not told of a pixel: on average it costs less to read it again.
 constexpr size_t kMostFollowers = 4;
 
-// Let every block tell the maskers after it of the pixels that it writes. Opinions are complete
-// from a block on that writes all pixels, through blocks that write some of them in place.
+// Give every masker room for its opinions, and let blocks tell those after them of the pixels that
+// they write. Their opinions are complete from a block on that writes all pixels, or reads all for
+// its own masker, through blocks that write some pixels in place.
 template <class T>
-void introduce_followers(std::vector<Link<T>>& links, std::list<Buffer<Opinion>>& buffers) {
+void introduce_listeners(std::vector<Link<T>>& links, std::list<Buffer<Opinion>>& buffers) {
+  buffers.resize(std::max(buffers.size(), links.size()));
   auto buffer = buffers.begin();
+  for (Link<T>& link : links) {
+    Call<T>& call = link.call;
+    if (link.block->masker) call.opinions = buffer->reserve(size_t(call.n) * call.h * call.w);
+    buffer++;
+  }
   for (size_t i = 0; i < links.size(); i++) {
-    if (links[i].call.identity == Identity::in_place) continue;
+    const bool in_place = links[i].call.identity == Identity::in_place;
+    if (in_place && (links[i].call.told || !links[i].block->masker)) continue;
     for (size_t j = i + 1; j < links.size() && j - i <= kMostFollowers; j++) {
       if (!links[j - 1].block->is_together()) break;
       Call<T>& call = links[j].call;
-      if (links[j].block->masker) {
-        if (buffer == buffers.end()) buffer = buffers.emplace(buffer);
-        call.opinions = (buffer++)->reserve(static_cast<size_t>(call.n) * call.h * call.w);
-        const float* weights = links[j].block->masker->rounded.data();
-        for (size_t k = i; k < j; k++) links[k].call.followers.push_back({weights, call.opinions});
+      if (const Masker* masker = links[j].block->masker.get()) {
+        call.told = true;
+        for (size_t k = i; k < j; k++) {
+          links[k].call.followers.push_back({masker->rounded.data(), call.opinions});
+        }
       }
       if (call.identity != Identity::in_place) break;
     }
@@ -39,13 +48,16 @@ void run_chain(std::vector<Link<T>>& links, int threads) {
   if (links.empty() || links[0].call.n == 0) return;
   // Kept between calls: memory that is given back is paid for again, page by page.
   static thread_local Workspace space;
-  introduce_followers(links, space.followed);
+  introduce_listeners(links, space.opinions);
+  for (size_t i = 0; i + 1 < links.size(); i++) links[i].call.next = &links[i + 1].block->convs[0];
   std::vector<std::optional<Execution<T>>> executions(links.size());
   Team team(static_cast<int>(links.size()) + 1, threads);
   // All share the workspace: one begins when the one before it has finished.
   const auto change = [&](size_t next) {
     if (next > 0) executions[next - 1]->finish();
-    if (next < links.size()) executions[next].emplace(*links[next].block, links[next].call, space, threads);
+    if (next < links.size()) {
+      executions[next].emplace(*links[next].block, links[next].call, space, threads);
+    }
     return 0;
   };
   run_on_threads(threads, [&](int thread) {

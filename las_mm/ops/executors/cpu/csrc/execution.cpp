@@ -21,7 +21,7 @@ template <class T>
 bool is_fused(const Block<T>& block, const Call<T>& call) {
   const ConvShape& first = block.convs[0].shape();
   if (!block.masker) return true;
-  if (call.opinions) return false;
+  if (call.told) return false;
   return first.kernel == 1 && first.stride == 1 && block.dilated_rate > block.fuse_above;
 }
 
@@ -68,7 +68,10 @@ Execution<T>::Execution(const Block<T>& block, const Call<T>& call, Workspace& s
   const size_t hidden = images * g.hidden_h * g.hidden_w * first.out_channels;
   hidden_ = {reserve<T>(space.hidden, hidden), first.out_channels, g.hidden_h, g.hidden_w};
   values_ = reserve<T>(space.values, pixels * last.in_channels);
-  opinions_ = call.opinions ? call.opinions : space.opinions.reserve(images * g.h * g.w);
+  if (block.masker && !call.told) {
+    if (call.identity == Identity::in_place) listeners_ = call.followers;
+    listeners_.insert(listeners_.begin(), {block.masker->rounded.data(), call.opinions});
+  }
   x_ = {call.x, first.in_channels, g.h, g.w};
   out_ = {call.out, last.out_channels, g.out_h, g.out_w};
 }
@@ -105,7 +108,7 @@ void Execution<T>::decide_all(Team::Member& member, const Bands& bands, size_t i
   member.phase([&] { return band.images * band.patch_rows; },
                [&](int job) {
                  decide(band.image + job / band.patch_rows,
-                        band.patch_row + job % band.patch_rows, bands[0].image);
+                        band.patch_row + job % band.patch_rows);
                });
 }
 
@@ -115,23 +118,33 @@ template <class T>
 void Execution<T>::opine(Team::Member& member, const Bands& bands, size_t index) {
   const Band& band = bands[index];
   const Geometry& g = geometry_;
-  const float* weights = block_.masker->rounded.data();
   const auto job = [&](int index) {
     const int image = band.image + index / band.patch_rows;
     const int patch_row = band.patch_row + index % band.patch_rows;
-    const int first = patch_row * g.window, last = std::min(g.h, first + g.window);
-    if (!call_.opinions) {
-      block_.kernels.opine(x_.base + x_.offset(image, first, 0), (last - first) * g.w, x_.channels,
-                           weights,
-                           opinions_ + (int64_t(image - bands[0].image) * g.h + first) * g.w);
-    }
-    decide(image, patch_row, call_.opinions ? 0 : bands[0].image);
+    tell_listeners(image, patch_row * g.window, std::min(g.h, (patch_row + 1) * g.window));
+    decide(image, patch_row);
   };
   member.phase([&] { return band.images * band.patch_rows; }, job);
 }
 
+// Tell the maskers that want to know all of x of some of its rows.
 template <class T>
-void Execution<T>::decide(int image, int patch_row, int first_image) {
+void Execution<T>::tell_listeners(int image, int first_row, int last_row) const {
+  if (listeners_.empty()) return;
+  for (int y = first_row; y < last_row; y++) {
+    for (int x = 0; x < x_.w; x += kChunk) {  // few enough to stay near for the second listener
+      Site sites[kChunk];
+      const int count = std::min(kChunk, x_.w - x);
+      for (int i = 0; i < count; i++) {
+        sites[i] = {image, static_cast<uint16_t>(y), static_cast<uint16_t>(x + i)};
+      }
+      tell(listeners_, block_.kernels, x_, sites, count, true);
+    }
+  }
+}
+
+template <class T>
+void Execution<T>::decide(int image, int patch_row) {
   if (call_.decided || !block_.masker) return plan_.decide(image, patch_row, call_.decided);
   const Masker& masker = *block_.masker;
   const auto exact = [&](int image, int y, int x) {
@@ -140,13 +153,28 @@ void Execution<T>::decide(int image, int patch_row, int first_image) {
     for (int c = 0; c < x_.channels; c++) sum += to_double(row[c]) * masker.weights[c];
     return sum;
   };
-  plan_.decide(image, patch_row,
-               {opinions_, first_image, masker.bias, masker.tolerance, exact});
+  plan_.decide(image, patch_row, {call_.opinions, masker.bias, masker.tolerance, exact});
 }
 
 template <class T>
 void Execution<T>::run_first(Team::Member& member, const Bands& bands, size_t index) {
-  member.phase([&] { return prepare_first(bands, index); }, [&](int job) { first_.job(job); });
+  const int next = next_rest(bands, index);
+  const auto prepare = [&] {
+    first_jobs_ = prepare_first(bands, index);
+    return first_jobs_ + (next >= 0);
+  };
+  const auto job = [&](int job) {
+    job < first_jobs_ ? first_.job(job) : prepare_rest(bands, next);
+  };
+  member.phase(prepare, job);
+}
+
+// The band whose lists of active pixels are made while others compute the first convolution of a band:
+// the one whose turn comes then, if it is decided and needs no more than this. -1 for none.
+template <class T>
+int Execution<T>::next_rest(const Bands& bands, size_t index) const {
+  if (fused_) return -1;
+  return bands.size() == 1 ? 0 : static_cast<int>(index) - 1;
 }
 
 template <class T>
@@ -154,15 +182,11 @@ int Execution<T>::prepare_first(const Bands& bands, size_t index) {
   plan_.list_needed(bands[index], fused_);
   needed_ += plan_.needed.count;
   first_ = gemm(block_.convs[0], plan_.needed);
+  first_.next = &block_.convs[1];
   first_.source = x_;
   first_.out = hidden_;
   first_.out.first_image = bands[0].image;
-  if (fused_ && block_.masker) {
-    first_.source.base += x_.offset(bands[0].image, 0, 0);
-    first_.source.first_image = bands[0].image;
-    first_.masker = block_.masker->rounded.data();
-    first_.opinions = opinions_;
-  }
+  if (fused_ && !listeners_.empty()) first_.listeners = &listeners_;
   return first_.prepare(threads_);
 }
 
@@ -182,10 +206,11 @@ void Execution<T>::run_rest(Team::Member& member, const Bands& bands, size_t ind
     if (job >= shortcut_jobs_[1]) return keep_identity(job - shortcut_jobs_[1]);
     if (!together_) return shortcut_[1].job(job);
     shortcut_[1].chunk(job);
-    tell_followers(plan_.inactive, job * kChunk, (job + 1) * kChunk);
+    tell_followers(plan_.inactive, job * kChunk, shortcut_[1].chunk_end(job));
   };
   const auto prepare = [&] {
-    prepare_rest(bands, index);
+    const bool is_last = index + 1 == bands.size();
+    if (fused_ || (is_last && bands.size() > 1)) prepare_rest(bands, index);
     const int others = together_ ? last_jobs_ : middle_jobs_ + shortcut_jobs_[0];
     return others + shortcut_jobs_[1] + identity_jobs_;
   };
@@ -199,11 +224,13 @@ void Execution<T>::prepare_rest(const Bands& bands, size_t index) {
   plan_.list_active(band, call_.identity != Identity::in_place);
   last_ = gemm(block_.last(), plan_.active);
   last_.source = {hidden_.base, hidden_.channels, hidden_.h, hidden_.w, bands[0].image};
+  last_.next = call_.next;
   last_.out = out_;
   last_.residual = call_.identity == Identity::copied ? call_.x : call_.out;
   if (block_.convs.size() == 3) {
     const int channels = block_.last().shape().in_channels;
     middle_ = gemm(block_.convs[1], plan_.active);
+    middle_.next = &block_.last();
     middle_.source = last_.source;
     middle_.out = {values_, channels, 0, 0, 0, true};
     last_.source = {values_, channels, 0, 0, 0, true};
@@ -236,7 +263,7 @@ void Execution<T>::run_chunk(int job) {
   if (call_.identity == Identity::convolved) shortcut_[0].chunk(job);
   middle_.chunk(job);
   last_.chunk(job);
-  tell_followers(plan_.active, job * kChunk, (job + 1) * kChunk);
+  tell_followers(plan_.active, job * kChunk, last_.chunk_end(job));
 }
 
 // Skipped pixels carry relu(identity).
@@ -251,21 +278,11 @@ void Execution<T>::keep_identity(int job) {
   tell_followers(plan_.inactive, job * kIdentityChunk, last);
 }
 
-// What the following maskers think of some written pixels, run by run of neighbours.
 template <class T>
 void Execution<T>::tell_followers(const Sites& sites, int first, int last) const {
   if (call_.followers.empty()) return;
-  last = std::min(last, sites.count);
-  for (int end; first < last; first = end) {
-    const int64_t start = out_.offset(sites.buffer.data()[first]);
-    for (end = first + 1; end < last; end++) {
-      if (out_.offset(sites.buffer.data()[end]) != start + (end - first) * out_.channels) break;
-    }
-    for (const Follower& follower : call_.followers) {
-      block_.kernels.opine(out_.base + start, end - first, out_.channels, follower.weights,
-                           follower.opinions + start / out_.channels);
-    }
-  }
+  const Rows<const T> rows{out_.base, out_.channels, out_.h, out_.w};
+  tell(call_.followers, block_.kernels, rows, sites.buffer.data() + first, last - first, false);
 }
 
 template <class T>

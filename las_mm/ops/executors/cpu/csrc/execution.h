@@ -12,8 +12,7 @@ namespace las {
 struct Workspace {
   Plan plan;
   Buffer<char> hidden, values, zeros;
-  Buffer<Opinion> opinions;
-  std::list<Buffer<Opinion>> followed;  // of the maskers that blocks before them told
+  std::list<Buffer<Opinion>> opinions;  // of each masker of a chain
 };
 
 template <class T>
@@ -35,13 +34,15 @@ class Execution {
   void run_rest(Team::Member& member, const Bands& bands, size_t index);
 
   // Preparations and jobs of the phases.
-  void decide(int image, int patch_row, int first_image);
+  void decide(int image, int patch_row);
+  int next_rest(const Bands& bands, size_t index) const;
   int prepare_first(const Bands& bands, size_t index);
   void prepare_rest(const Bands& bands, size_t index);
   void prepare_shortcut();
   void run_chunk(int job);
   void keep_identity(int job);
   void tell_followers(const Sites& sites, int first, int last) const;
+  void tell_listeners(int image, int first_row, int last_row) const;
   Gemm<T> gemm(const PackedConv<T>& conv, const Sites& sites) const;
 
   const Block<T>& block_;
@@ -53,7 +54,7 @@ class Execution {
   const int threads_;
   Team team_;
   Plan& plan_;
-  Opinion* opinions_;  // of the images of a group of bands, or given for all
+  std::vector<Listener> listeners_;  // maskers to tell of all of x; none if they have been told
   T* values_;  // output of the second of three convolutions, listed
   const T* zeros_;
   Rows<const T> x_;
@@ -61,7 +62,7 @@ class Execution {
   Gemm<T> first_, middle_, last_;
   Gemm<T> shortcut_[2];  // at active and at inactive pixels
   size_t needed_ = 0;  // pixels of the first convolution so far
-  int middle_jobs_ = 0, last_jobs_ = 0, identity_jobs_ = 0, shortcut_jobs_[2] = {0, 0};
+  int first_jobs_ = 0, middle_jobs_ = 0, last_jobs_ = 0, identity_jobs_ = 0, shortcut_jobs_[2] = {0, 0};
 };
 
 }  // namespace las

@@ -13,11 +13,32 @@ void fetch(const void* start, int bytes) {
   for (int i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(start) + i);
 }
 
+// How far ahead of its use memory is fetched for maskers, in elements: rows pass by faster than the
+// hardware follows.
+constexpr int kAhead = 4096;
+
 }  // namespace
 
 template <class T>
+void tell(const std::vector<Listener>& listeners, const Kernels<T>& kernels, const Rows<const T>& rows,
+          const Site* sites, int count, bool fresh) {
+  int pixels[kChunk];
+  for (int done = 0; done < count; done += kChunk) {
+    const int some = std::min(kChunk, count - done);
+    for (int i = 0; i < some; i++) {
+      pixels[i] = static_cast<int>(rows.offset(sites[done + i]) / rows.channels);
+    }
+    kernels.opine(rows.base, pixels, some, rows.channels, listeners.data(),
+                  static_cast<int>(listeners.size()), fresh ? kAhead : 0);
+  }
+}
+
+template <class T>
 int Gemm<T>::prepare(int threads) {
-  chunks_ = (count + kChunk - 1) / kChunk;
+  const int rest = count % kChunk;
+  const bool joins = count > kChunk && rest <= kMostExtra;
+  chunks_ = count / kChunk + (rest > 0 && !joins);
+  threads_ = threads;
   panels_outside_ = conv->bytes() > kCachedWeights;
   // Whichever is larger, features or weights, is split among the threads; the other one all read.
   const size_t features = static_cast<size_t>(count) * source.channels * sizeof(T);
@@ -37,8 +58,8 @@ void Gemm<T>::job(int index) const {
     in_part = (index - part_start(part) * panels) % chunks;
     chunk = part_start(part) + in_part;
   }
-  const int first = chunk * kChunk, last = std::min(count, first + kChunk);
-  if (masker && panel == 0) give_opinions(first, last);
+  const int first = chunk * kChunk, last = chunk_end(chunk);
+  if (listeners && panel == 0) tell(*listeners, *kernels, source, sites + first, last - first, true);
   multiply(conv->panels()[panel], first, last, ahead(panel, in_part));
 }
 
@@ -48,22 +69,31 @@ int Gemm<T>::part_start(int part) const {
   return static_cast<int>(static_cast<int64_t>(chunks_) * part / parts_);
 }
 
-// Where to fetch from while a part's chunk is multiplied by a panel: its chunks together fetch the
-// next panel, so that it need not come all at once when its turn comes.
+// Where to fetch from while a chunk is multiplied by a panel: the chunks of a panel together fetch
+// the one that their thread needs next, so that it need not come all at once when its turn comes.
 template <class T>
 const char* Gemm<T>::ahead(int panel, int chunk) const {
+  if (!panels_outside_) return nullptr;
   const auto& panels = conv->panels();
-  if (!panels_outside_ || panel + 1 == static_cast<int>(panels.size())) return nullptr;
+  const int count = static_cast<int>(panels.size());
+  const auto owner = [&](int panel) { return parts_ == 1 ? panel * threads_ / count : 0; };
+  const PackedConv<T>* from = conv;
+  int wanted = panel + 1;
+  if (wanted == count || owner(wanted) != owner(panel)) {
+    if (!next) return nullptr;
+    from = next;
+    wanted = static_cast<int>(from->panels().size()) * owner(panel) / threads_;
+  }
   const size_t fetched = static_cast<size_t>(chunk) * conv->shape().taps() *
                          (conv->shape().depth() / kernels->depth_step) * 64;
-  const size_t size = (panels[panel + 1].weights - panels[panel].weights) * sizeof(T);
-  const char* next = reinterpret_cast<const char*>(conv->weights(panels[panel + 1]));
-  return fetched < size ? next + fetched : nullptr;
+  const Panel& target = from->panels()[wanted];
+  const char* weights = reinterpret_cast<const char*>(from->weights(target));
+  return fetched < from->bytes(target) ? weights + fetched : nullptr;
 }
 
 template <class T>
 void Gemm<T>::chunk(int index) const {
-  const int first = index * kChunk, last = std::min(count, first + kChunk);
+  const int first = index * kChunk, last = chunk_end(index);
   for (const Panel& panel : conv->panels()) multiply(panel, first, last, nullptr);
 }
 
@@ -93,8 +123,10 @@ void Gemm<T>::multiply(const Panel& panel, int first, int last, const char* ahea
                      relu};
   const int row_bytes = std::min<int>(shape.depth() * sizeof(T), 1024);
   for (int i = first; i < last;) {
-    const bool half = last - i <= full / 2;
-    const int height = half ? full / 2 : full;
+    const int left = last - i, extra = left - full;
+    const bool half = left <= full / 2;
+    const bool tall = panel.vectors == 2 && kernels->multiply_tall[0] && extra > 0 && extra <= kMostExtra;
+    const int height = half ? full / 2 : tall ? left : full;
     point_at_taps(rows, height, i, deltas);
     for (int m = 0; m < height; m++) {
       const bool cut = i + m >= last;
@@ -109,7 +141,10 @@ void Gemm<T>::multiply(const Panel& panel, int first, int last, const char* ahea
       const int64_t y = int64_t{site.y} * shape.stride, x = int64_t{site.x} * shape.stride;
       fetch(source.base + source.offset(site.image, y, x), row_bytes);
     }
-    (half ? kernels->multiply_half : kernels->multiply)[panel.vectors](tile);
+    const auto multiply = half   ? kernels->multiply_half[panel.vectors]
+                          : tall ? kernels->multiply_tall[extra - 1]
+                                 : kernels->multiply[panel.vectors];
+    multiply(tile);
     i += height;
   }
 }
@@ -144,13 +179,10 @@ void Gemm<T>::point_at_taps(const T** rows, int height, int first, const int64_t
   }
 }
 
-template <class T>
-void Gemm<T>::give_opinions(int first, int last) const {
-  const int64_t offset = source.offset(sites[first].image, sites[first].y, sites[first].x);
-  kernels->opine(source.base + offset, last - first, source.channels, masker,
-                 opinions + offset / source.channels);
-}
-
+template void tell(const std::vector<Listener>&, const Kernels<float>&, const Rows<const float>&,
+                   const Site*, int, bool);
+template void tell(const std::vector<Listener>&, const Kernels<bfloat16>&,
+                   const Rows<const bfloat16>&, const Site*, int, bool);
 template struct Gemm<float>;
 template struct Gemm<bfloat16>;
 

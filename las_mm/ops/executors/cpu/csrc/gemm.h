@@ -1,16 +1,23 @@
 // A convolution at a list of pixels: rows gathered by pointer, a matrix product, rows scattered.
 #pragma once
 
+#include <vector>
+
 #include "packing.h"
 
 namespace las {
 
-// A pixel: image, row, column.
+// A pixel: image, row, column. Small, as lists of them are made by one thread while others wait.
 struct Site {
-  int image, y, x;
+  int image;
+  uint16_t y, x;
 };
 
-// Pixels in a job: a multiple of every micro-kernel's height (6, 8, 12).
+// Edges of a feature must be smaller than this.
+constexpr int kMostPixels = 1 << 16;
+
+// Pixels in a job: a multiple of every micro-kernel's height (6, 8, 12). The last job may have a few
+// more or less.
 constexpr int kChunk = 12;
 
 // Feature rows of `channels` elements, one per pixel of images from `first_image` on, each h by w;
@@ -30,20 +37,24 @@ struct Rows {
   }
 };
 
+// Tell maskers of some pixels. `fresh`: the rows are not in the cache yet.
+template <class T>
+void tell(const std::vector<Listener>& listeners, const Kernels<T>& kernels, const Rows<const T>& rows,
+          const Site* sites, int count, bool fresh);
+
 // out[site] = [relu](conv(source)[site] [+ residual[site]]) for each site of the convolution's output.
 template <class T>
 struct Gemm {
   const PackedConv<T>* conv = nullptr;
+  const PackedConv<T>* next = nullptr;  // the convolution that comes after this one; null for none
   const Kernels<T>* kernels = nullptr;
   Rows<const T> source;
   Rows<T> out;
   const T* residual = nullptr;  // laid out as `out`; null for none
   bool relu = true;
   const T* zeros = nullptr;  // a row for what lies outside the image
-  // The masker's weights, and where its opinion of each pixel of `source` goes; null for none.
-  // Then the sites must be all pixels, in order.
-  const float* masker = nullptr;
-  Opinion* opinions = nullptr;
+  // Maskers to tell of the pixels of `source`; if there are some, the sites must be all pixels.
+  const std::vector<Listener>* listeners = nullptr;
   const Site* sites = nullptr;
   int count = 0;
 
@@ -52,16 +63,16 @@ struct Gemm {
   // Some of the pixels, all output channels; there are chunks() of them.
   void chunk(int index) const;
   int chunks() const { return chunks_; }
+  int chunk_end(int chunk) const { return chunk + 1 < chunks_ ? (chunk + 1) * kChunk : count; }
 
  private:
   void multiply(const Panel& panel, int first, int last, const char* ahead) const;
   const char* ahead(int panel, int chunk) const;
   void point_at_taps(const T** rows, int height, int first, const int64_t* deltas) const;
-  void give_opinions(int first, int last) const;
 
   int part_start(int part) const;
 
-  int chunks_ = 0;
+  int chunks_ = 0, threads_ = 1;
   int parts_ = 1;                // of the pixels, each for one thread
   bool panels_outside_ = false;  // a part goes through its chunks panel by panel
 };

@@ -27,14 +27,23 @@ struct Tile {
   bool relu;
 };
 
-// The masker's opinion of a pixel in single precision: weights · row, and the sum of |row|, which
+// A masker's opinion of a pixel in single precision: weights · row, and the sum of |row|, which
 // bounds the rounding error.
 struct Opinion {
   float margin, size;
 };
 
+// A masker that wants to know every pixel of a feature, and where its opinions of them go.
+struct Listener {
+  const float* weights;
+  Opinion* opinions;
+};
+
 // The widest panel in vectors; panels at the end of a convolution are narrower.
 constexpr int kMaxVectors = 4;
+
+// Pixels by which a tile can be higher than usual.
+constexpr int kMostExtra = 2;
 
 template <class T>
 struct Kernels {
@@ -45,14 +54,18 @@ struct Kernels {
   int height[kMaxVectors + 1];  // pixels in a tile, by the vectors of its panel; even
   void (*multiply[kMaxVectors + 1])(const Tile<T>&);
   void (*multiply_half[kMaxVectors + 1])(const Tile<T>&);  // half the height, for a rest
-  // Of `count` pixels whose rows follow each other.
-  void (*opine)(const T* rows, int count, int channels, const float* weights, Opinion* out);
+  // One and two pixels more than the height by two vectors: a rest that is not worth a tile. Or null.
+  void (*multiply_tall[kMostExtra])(const Tile<T>&);
+  // The opinions that some maskers have of some pixels, given by their numbers among the rows;
+  // `ahead` elements further memory is fetched.
+  void (*opine)(const T* rows, const int* pixels, int count, int channels,
+                const Listener* listeners, int maskers, int ahead);
   // out = max(row, 0); `out` may be `row`.
   void (*relu)(const T* row, T* out, int channels);
 };
 
 // Tallest tile of any kernel: sizes buffers on the stack.
-constexpr int kMaxHeight = 12;
+constexpr int kMaxHeight = 12 + kMostExtra;
 
 // The kernels of each instruction set; null where this CPU or this compiler has not got it.
 const Kernels<float>* portable_kernels();

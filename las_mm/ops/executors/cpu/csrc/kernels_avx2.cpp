@@ -25,6 +25,7 @@ const Kernels<float> kernels = {
     {0, 8, 6},
     {nullptr, multiply<Fp32, 8, 1>, multiply<Fp32, 6, 2>},
     {nullptr, multiply<Fp32, 4, 1>, multiply<Fp32, 3, 2>},
+    {nullptr, nullptr},
     opine<Fp32>,
     relu<Fp32>,
 };

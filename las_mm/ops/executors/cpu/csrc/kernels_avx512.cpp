@@ -28,6 +28,7 @@ const Kernels<float> kernels = {
      multiply<Fp32, 6, 4>},
     {nullptr, multiply<Fp32, 4, 1>, multiply<Fp32, 6, 2>, multiply<Fp32, 4, 3>,
      multiply<Fp32, 3, 4>},
+    {multiply<Fp32, 13, 2>, multiply<Fp32, 14, 2>},
     opine<Fp32>,
     relu<Fp32>,
 };

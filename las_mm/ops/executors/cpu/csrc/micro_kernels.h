@@ -70,77 +70,98 @@ void multiply(const Tile<typename Ops::T>& tile) {
   for (int m = 0; m < H; m++) write_row<Ops, V>(tile, m, sum[m]);
 }
 
-// Sums of a vector's lanes, by halves: a chain of additions would take longer than the row itself.
+// Lanes are summed by halves: a chain of additions would take longer than the row itself.
 typedef float Vec16 __attribute__((vector_size(16)));
+typedef int Ints16 __attribute__((vector_size(16)));
 
-inline float sum_lanes(Vec16 lanes) { return (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]); }
+inline Vec16 fold_lanes(Vec16 lanes) { return lanes; }
 
 #if LAS_VECTOR_BYTES >= 32
 typedef float Vec32 __attribute__((vector_size(32)));
 
-inline float sum_lanes(Vec32 lanes) {
+inline Vec16 fold_lanes(Vec32 lanes) {
   Vec16 halves[2];
   __builtin_memcpy(halves, &lanes, sizeof(lanes));
-  return sum_lanes(halves[0] + halves[1]);
+  return halves[0] + halves[1];
 }
 #endif
 
 #if LAS_VECTOR_BYTES >= 64
 typedef float Vec64 __attribute__((vector_size(64)));
 
-inline float sum_lanes(Vec64 lanes) {
+inline Vec16 fold_lanes(Vec64 lanes) {
   Vec32 halves[2];
   __builtin_memcpy(halves, &lanes, sizeof(lanes));
-  return sum_lanes(halves[0] + halves[1]);
+  return fold_lanes(halves[0] + halves[1]);
 }
 #endif
 
-// How far ahead of its use memory is fetched, in elements: rows pass by faster than the hardware
-// follows.
-constexpr int kAhead = 4096;
+inline Vec16 blend(Vec16 a, Vec16 b, Ints16 lanes) {
+#if defined(__clang__)
+  Vec16 both;
+  for (int i = 0; i < 4; i++) both[i] = lanes[i] < 4 ? a[lanes[i]] : b[lanes[i] - 4];
+  return both;
+#else
+  return __builtin_shuffle(a, b, lanes);
+#endif
+}
 
-template <class Ops, int Rows>
-__attribute__((always_inline)) inline void opine_rows(const typename Ops::T* rows, int channels,
-                                                      const float* weights, Opinion* out) {
+// The sums of four vectors' lanes.
+template <class Vec>
+inline Vec16 sum_lanes(const Vec* four) {
+  const Vec16 a = fold_lanes(four[0]), b = fold_lanes(four[1]);
+  const Vec16 c = fold_lanes(four[2]), d = fold_lanes(four[3]);
+  const Vec16 ab = blend(a, b, Ints16{0, 4, 1, 5}) + blend(a, b, Ints16{2, 6, 3, 7});
+  const Vec16 cd = blend(c, d, Ints16{0, 4, 1, 5}) + blend(c, d, Ints16{2, 6, 3, 7});
+  return blend(ab, cd, Ints16{0, 1, 4, 5}) + blend(ab, cd, Ints16{2, 3, 6, 7});
+}
+
+// The opinions of L maskers of four pixels at a time; a rest repeats its last one.
+template <class Ops, int L>
+inline void opine_for(const typename Ops::T* rows, const int* pixels, int count, int channels,
+                      const Listener* listeners, int ahead) {
   using Vec = typename Ops::Vec;
-  Vec margins[Rows][2] = {}, sizes[Rows][2] = {};
-  int c = 0;
-  for (; c + 2 * Ops::lanes <= channels; c += 2 * Ops::lanes) {
+  for (int i = 0; i < count; i += 4) {
+    const typename Ops::T* row[4];
     LAS_UNROLL
-    for (int v = 0; v < 2; v++) {
-      const int at = c + v * Ops::lanes;
-      const Vec weight = Ops::load_float(weights + at);
+    for (int m = 0; m < 4; m++) {
+      row[m] = rows + pixels[i + m < count ? i + m : count - 1] * static_cast<long>(channels);
+    }
+    Vec margins[L][4] = {}, sizes[4] = {};
+    int c = 0;
+    for (; c + Ops::lanes <= channels; c += Ops::lanes) {
+      Vec weights[L];
       LAS_UNROLL
-      for (int m = 0; m < Rows; m++) {
-        const typename Ops::T* row = rows + m * static_cast<long>(channels);
-        __builtin_prefetch(row + at + kAhead);
-        const Vec value = Ops::load(row + at);
-        margins[m][v] += value * weight;
-        sizes[m][v] += Ops::magnitude(value);
+      for (int l = 0; l < L; l++) weights[l] = Ops::load_float(listeners[l].weights + c);
+      LAS_UNROLL
+      for (int m = 0; m < 4; m++) {
+        __builtin_prefetch(row[m] + c + ahead);
+        const Vec value = Ops::load(row[m] + c);
+        sizes[m] += Ops::magnitude(value);
+        LAS_UNROLL
+        for (int l = 0; l < L; l++) margins[l][m] += value * weights[l];
       }
     }
-  }
-  LAS_UNROLL
-  for (int m = 0; m < Rows; m++) {
-    out[m] = {sum_lanes(margins[m][0] + margins[m][1]), sum_lanes(sizes[m][0] + sizes[m][1])};
-    for (int rest = c; rest < channels; rest++) {
-      const float value = Ops::to_float(rows[m * static_cast<long>(channels) + rest]);
-      out[m].margin += value * weights[rest];
-      out[m].size += value < 0 ? -value : value;
+    Vec16 size = sum_lanes(sizes), margin[L];
+    for (int l = 0; l < L; l++) margin[l] = sum_lanes(margins[l]);
+    for (int m = 0; m < 4 && i + m < count; m++) {
+      for (int rest = c; rest < channels; rest++) {
+        const float value = Ops::to_float(row[m][rest]);
+        size[m] += value < 0 ? -value : value;
+        for (int l = 0; l < L; l++) margin[l][m] += value * listeners[l].weights[rest];
+      }
+      for (int l = 0; l < L; l++) listeners[l].opinions[pixels[i + m]] = {margin[l][m], size[m]};
     }
   }
 }
 
 template <class Ops>
-void opine(const typename Ops::T* rows, int count, int channels, const float* weights,
-           Opinion* out) {
-  int i = 0;
-  for (; i + 4 <= count; i += 4) {
-    opine_rows<Ops, 4>(rows + i * static_cast<long>(channels), channels, weights, out + i);
+void opine(const typename Ops::T* rows, const int* pixels, int count, int channels,
+           const Listener* listeners, int maskers, int ahead) {
+  for (; maskers >= 2; maskers -= 2, listeners += 2) {
+    opine_for<Ops, 2>(rows, pixels, count, channels, listeners, ahead);
   }
-  for (; i < count; i++) {
-    opine_rows<Ops, 1>(rows + i * static_cast<long>(channels), channels, weights, out + i);
-  }
+  if (maskers) opine_for<Ops, 1>(rows, pixels, count, channels, listeners, ahead);
 }
 
 template <class Ops>

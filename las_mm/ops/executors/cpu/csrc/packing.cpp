@@ -23,7 +23,7 @@ void convert(float value, bfloat16& out) {
 template <class T>
 PackedConv<T>::PackedConv(const ConvShape& shape, const float* weight, const float* bias,
                           const Kernels<T>& kernels)
-    : shape_(shape) {
+    : shape_(shape), lanes_(kernels.lanes) {
   const int lanes = kernels.lanes, group_columns = shape.out_channels / shape.groups;
   const size_t rows = static_cast<size_t>(shape.taps()) * shape.depth();
   int widest = kernels.max_vectors;

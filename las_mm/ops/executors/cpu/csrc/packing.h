@@ -41,6 +41,9 @@ class PackedConv {
   const T* weights(const Panel& panel) const { return weights_.data() + panel.weights; }
   const float* bias(const Panel& panel) const { return bias_.data() + panel.bias; }
   size_t bytes() const { return bytes_; }
+  size_t bytes(const Panel& panel) const {
+    return sizeof(T) * panel.vectors * lanes_ * shape_.taps() * shape_.depth();
+  }
 
  private:
   void pack(const Panel& panel, const float* weight, const float* bias, const Kernels<T>& kernels);
@@ -50,6 +53,7 @@ class PackedConv {
   Buffer<T> weights_;
   Buffer<float> bias_;
   size_t bytes_ = 0;
+  int lanes_;
 };
 
 }  // namespace las

@@ -65,7 +65,7 @@ void Plan::decide(int image, int patch_row, const Opinions& opinions) {
   const int first = patch_row * g.window, last = std::min(g.h, first + g.window);
   for (int y = first; y < last; y++) {
     const Opinion* pixel =
-        opinions.of_pixels + ((image - opinions.first_image) * int64_t(g.h) + y) * g.w;
+        opinions.of_pixels + (image * int64_t(g.h) + y) * g.w;
     for (int x = 0, patch = 0; x < g.w; patch++) {
       Margin margin = margins[patch];
       for (const int end = std::min(g.w, x + g.window); x < end; x++, pixel++) {
@@ -178,7 +178,8 @@ void Plan::list_active(const Band& band, bool with_inactive) {
     for (int y = first; y < last; y++) {
       if (y % g.granularity == 0) {
         const uint8_t* patches = on(image, y / g.granularity);
-        for (int x = 0, patch = 0; x < g.out_w; x += g.granularity, patch++) {
+        if (g.granularity == 1) std::memcpy(pixels, patches, g.out_w);
+        for (int x = 0, patch = 0; g.granularity > 1 && x < g.out_w; x += g.granularity, patch++) {
           std::memset(pixels + x, patches[patch], std::min(g.granularity, g.out_w - x));
         }
       }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstring>
 #include <functional>
 #include <vector>
 
@@ -33,10 +34,9 @@ struct Band {
 std::vector<std::vector<Band>> make_bands(const Geometry& geometry, size_t pixel_bytes,
                                           size_t band_bytes);
 
-// What a masker thinks of some images.
+// What a masker thinks of its input.
 struct Opinions {
-  const Opinion* of_pixels;  // (images, h, w)
-  int first_image;
+  const Opinion* of_pixels;  // (n, h, w)
   double bias;       // of a pixel
   double tolerance;  // bound of a margin's rounding error, per unit of size
   // weights · row in double precision: the word on patches whose margin is within the error, so
@@ -53,12 +53,21 @@ struct Sites {
     buffer.reserve(capacity + 1);  // one more, written to and not counted
     count = 0;
   }
-  // Add the pixels of a row whose entry is `wanted`; without branches, masks are hard to predict.
+  // Add the pixels of a row whose entry, 0 or 1, is `wanted`. Most neighbours agree, so eight are
+  // looked at together; where they differ there are no branches, as masks are hard to predict.
   void add_row(const uint8_t* row, bool wanted, int width, int image, int y) {
+    constexpr uint64_t kOnes = 0x0101010101010101;
+    const uint64_t all = wanted ? kOnes : 0, none = kOnes - all;
     Site* end = buffer.data() + count;
-    for (int x = 0; x < width; x++) {
-      *end = {image, y, x};
-      end += row[x] == wanted;
+    for (int x = 0, step; x < width; x += step) {
+      step = std::min(8, width - x);
+      uint64_t eight = 2;  // neither
+      if (step == 8) std::memcpy(&eight, row + x, 8);
+      if (eight == none) continue;
+      for (int i = x; i < x + step; i++) {
+        *end = {image, static_cast<uint16_t>(y), static_cast<uint16_t>(i)};
+        end += eight == all || row[i] == wanted;
+      }
     }
     count = static_cast<int>(end - buffer.data());
   }

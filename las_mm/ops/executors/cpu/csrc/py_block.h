@@ -99,6 +99,8 @@ class PyBlock {
   Prepared prepare(const at::Tensor& x, const std::optional<at::Tensor>& identity,
                    const std::optional<at::Tensor>& decided, bool in_place) const {
     check(x, block_->convs[0].shape().in_channels);
+    TORCH_CHECK_VALUE(x.size(2) < kMostPixels && x.size(3) < kMostPixels, "x: got ", x.sizes(),
+                      ", its height and width must be below ", kMostPixels);
     const Geometry g = block_->geometry(x.size(0), x.size(2), x.size(3));
     const int64_t channels = block_->last().shape().out_channels;
     at::Tensor out = in_place ? x : identity ? *identity : at::Tensor();
