@@ -152,7 +152,7 @@ def test_planned_for_a_cuda_graph():
     pytest.importorskip('triton', reason='Triton is not installed')
     from las_mm.ops.executors.triton.graphed import GraphedBackbone
 
-    net, x = decide(randomize(build().eval())), torch.randn(1, 3, 64, 64)
+    net, x = randomize(build().eval()), torch.randn(1, 3, 64, 64)
     expected = net(x)
     run = GraphedBackbone(net, x)
     assert run.plan.stages == ()

@@ -97,7 +97,10 @@ def parse_args(arguments: list[str]) -> argparse.Namespace:
     blocks.add_argument('--dtype', choices=('float32', 'bfloat16'), default='float32')
     networks = commands.add_parser('networks', help='whole backbones, at FLOPs ratios')
     networks.add_argument('--ratios', type=listed(rate), default=[0.5, 0.4], help='F_dyn/F_stat')
-    networks.add_argument('--batches', type=listed(int), default=[1])
+    networks.add_argument('--batches', type=listed(positive), default=[1])
+    networks.add_argument(
+        '--regnets', type=listed(str), default=[], help='such as regnety_800mf; needs mmpretrain'
+    )
     memory = commands.add_parser('memory', help='peak memory of backbones, each in its own process')
     memory.add_argument('--one', help=argparse.SUPPRESS)
     for command in (networks, memory):

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from statistics import mean, median
 
 import torch
@@ -148,23 +149,36 @@ def set_masks(backbone: DynamicBackbone, ratio: float, smooth: bool) -> float:
 
 @torch.inference_mode()
 def measure_networks(args) -> Iterator[dict]:
-    """One record per depth, input size, batch size, kind of mask and FLOPs ratio."""
-    for depth in args.depths:
+    """One record per backbone, input size, batch size, kind of mask and FLOPs ratio."""
+    for title, make in _backbones(args).items():
         for size in args.sizes:
             for batch in args.batches:
-                net = TorchLASResNet(depth, args.granularity).eval()
-                x = torch.randn(batch, 3, *size)
+                net, x = make().eval(), torch.randn(batch, 3, *size)
                 net(x)
                 yield from _measure_network(
                     net,
                     x,
                     args,
                     {
-                        'network': f'LAS-R{depth} {"-".join(map(str, net.granularity))}',
+                        'network': f'{title} {"-".join(map(str, net.granularity))}',
                         'size': 'x'.join(map(str, size)),
                         'batch': batch,
                     },
                 )
+
+
+def _backbones(args) -> dict[str, Callable[[], DynamicBackbone]]:
+    backbones = {
+        f'LAS-R{depth}': partial(TorchLASResNet, depth, args.granularity) for depth in args.depths
+    }
+    if args.regnets:
+        from las_mm.models.regnet_mmpretrain import LASRegNet
+
+        for arch in args.regnets:
+            backbones[f'LAS-{arch}'] = partial(
+                LASRegNet, arch, args.granularity, out_indices=(0, 1, 2, 3)
+            )
+    return backbones
 
 
 def _measure_network(net, x, args, labels: dict) -> Iterator[dict]:

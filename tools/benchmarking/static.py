@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from las_mm.inference import FoldedConv2d, FoldedNorm, optimize_for_inference
+from las_mm.inference import FoldedConv2d, FoldedNorm, InferenceStage, optimize_for_inference
 from las_mm.layers import DynamicBlock
 from las_mm.ops.folding import FoldedConv, fold_block
 
@@ -49,6 +49,10 @@ def plain(module: nn.Module) -> nn.Module:
     if isinstance(module, DynamicBlock):
         return PlainBlock(module).eval()
     folded = optimize_for_inference(copy.deepcopy(module), 'dense')
+    for parent in list(folded.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, InferenceStage):  # whose looking for chains a compiler cannot follow
+                setattr(parent, name, nn.Sequential(*child))
     for parent in list(folded.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, DynamicBlock):
