@@ -49,26 +49,35 @@ def save_json(path: Path, machine: dict, command: str, records: list[dict]) -> N
 
 
 def save_plot(path: Path, records: list[dict]) -> None:
-    """Latency ratio to the best static variant over the FLOPs ratio, one line per case."""
+    """How far latency stays above FLOPs, both as ratios to the best static; one line per case."""
     import matplotlib
 
     matplotlib.use('agg')
     import matplotlib.pyplot as plt
 
     lines = defaultdict(list)
-    unlabelled = ('rate', 'dilated_rate', 'flops', *HIDDEN)
+    measured = ('rate', 'dilated_rate', 'flops', *HIDDEN)
+    varying = [k for k in records[0] if k not in measured and len({r[k] for r in records}) > 1]
     for record in records:
-        label = ' '.join(f'{record[key]}' for key in record if key not in unlabelled)
-        lines[label].append((record['flops'], record['to_best']))
-    figure, axes = plt.subplots(figsize=(8, 6))
-    for label, points in lines.items():
-        axes.plot(*zip(*sorted(points), strict=True), marker='o', markersize=3, label=label)
-    axes.plot([0, 1], [0, 1], color='grey', linestyle=':', label='latency = FLOPs')
+        lines[tuple(record[key] for key in varying)].append(record)
+    colours, markers = ([*dict.fromkeys(case[i : i + 1] for case in lines)] for i in (0, 1))
+    figure, axes = plt.subplots(figsize=(9, 6), layout='constrained')
+    for case, line in lines.items():
+        points = sorted((record['flops'], record['to_best'] - record['flops']) for record in line)
+        axes.plot(
+            *zip(*points, strict=True),
+            color=f'C{colours.index(case[:1])}',
+            marker='osDv^<>Px*'[markers.index(case[1:2]) % 10],
+            linewidth=1,
+            label=', '.join(f'{key} {value}' for key, value in zip(varying, case, strict=True)),
+        )
+    axes.axhline(0, color='grey', linestyle=':')
     axes.set_xlabel('FLOPs, dynamic / static')
-    axes.set_ylabel('latency, dynamic / best static')
-    axes.legend(fontsize=6)
+    axes.set_ylabel('latency, dynamic / best static, minus FLOPs')
+    if varying:
+        axes.legend(fontsize=7, loc='center left', bbox_to_anchor=(1, 0.5))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + '.tmp')
-    figure.savefig(temporary, format=path.suffix.lstrip('.') or 'png', dpi=150)
+    figure.savefig(temporary, format=path.suffix.lstrip('.') or 'png', dpi=120)
     plt.close(figure)
     os.replace(temporary, path)

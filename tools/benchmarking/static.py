@@ -51,7 +51,7 @@ def plain(module: nn.Module) -> nn.Module:
     folded = optimize_for_inference(copy.deepcopy(module), 'dense')
     for parent in list(folded.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, InferenceStage):  # whose looking for chains a compiler cannot follow
+            if isinstance(child, InferenceStage):  # a compiler cannot follow its search for chains
                 setattr(parent, name, nn.Sequential(*child))
     for parent in list(folded.modules()):
         for name, child in list(parent.named_children()):
