@@ -112,8 +112,8 @@ void Execution<T>::decide_all(Team::Member& member, const Bands& bands, size_t i
                });
 }
 
-// The masker alone: its opinion of every pixel of a band, unless the blocks before have told it, and
-// the decisions that follow.
+// The masker alone: its opinion of every pixel of a band, unless the blocks before have told it,
+// and the decisions that follow.
 template <class T>
 void Execution<T>::opine(Team::Member& member, const Bands& bands, size_t index) {
   const Band& band = bands[index];
@@ -169,8 +169,8 @@ void Execution<T>::run_first(Team::Member& member, const Bands& bands, size_t in
   member.phase(prepare, job);
 }
 
-// The band whose lists of active pixels are made while others compute the first convolution of a band:
-// the one whose turn comes then, if it is decided and needs no more than this. -1 for none.
+// The band whose lists of active pixels are made while others compute the first convolution of a
+// band: the one before it, which comes next, or itself if it is alone; -1 for none.
 template <class T>
 int Execution<T>::next_rest(const Bands& bands, size_t index) const {
   if (fused_) return -1;

@@ -62,7 +62,8 @@ class Execution {
   Gemm<T> first_, middle_, last_;
   Gemm<T> shortcut_[2];  // at active and at inactive pixels
   size_t needed_ = 0;  // pixels of the first convolution so far
-  int first_jobs_ = 0, middle_jobs_ = 0, last_jobs_ = 0, identity_jobs_ = 0, shortcut_jobs_[2] = {0, 0};
+  int first_jobs_ = 0, middle_jobs_ = 0, last_jobs_ = 0, identity_jobs_ = 0;
+  int shortcut_jobs_[2] = {0, 0};
 };
 
 }  // namespace las

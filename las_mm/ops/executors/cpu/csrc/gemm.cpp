@@ -20,8 +20,8 @@ constexpr int kAhead = 4096;
 }  // namespace
 
 template <class T>
-void tell(const std::vector<Listener>& listeners, const Kernels<T>& kernels, const Rows<const T>& rows,
-          const Site* sites, int count, bool fresh) {
+void tell(const std::vector<Listener>& listeners, const Kernels<T>& kernels,
+          const Rows<const T>& rows, const Site* sites, int count, bool fresh) {
   int pixels[kChunk];
   for (int done = 0; done < count; done += kChunk) {
     const int some = std::min(kChunk, count - done);
@@ -59,7 +59,9 @@ void Gemm<T>::job(int index) const {
     chunk = part_start(part) + in_part;
   }
   const int first = chunk * kChunk, last = chunk_end(chunk);
-  if (listeners && panel == 0) tell(*listeners, *kernels, source, sites + first, last - first, true);
+  if (listeners && panel == 0) {
+    tell(*listeners, *kernels, source, sites + first, last - first, true);
+  }
   multiply(conv->panels()[panel], first, last, ahead(panel, in_part));
 }
 
@@ -125,7 +127,8 @@ void Gemm<T>::multiply(const Panel& panel, int first, int last, const char* ahea
   for (int i = first; i < last;) {
     const int left = last - i, extra = left - full;
     const bool half = left <= full / 2;
-    const bool tall = panel.vectors == 2 && kernels->multiply_tall[0] && extra > 0 && extra <= kMostExtra;
+    const bool tall = panel.vectors == 2 && kernels->multiply_tall[0] && extra > 0 &&
+                      extra <= kMostExtra;
     const int height = half ? full / 2 : tall ? left : full;
     point_at_taps(rows, height, i, deltas);
     for (int m = 0; m < height; m++) {

@@ -39,8 +39,8 @@ struct Rows {
 
 // Tell maskers of some pixels. `fresh`: the rows are not in the cache yet.
 template <class T>
-void tell(const std::vector<Listener>& listeners, const Kernels<T>& kernels, const Rows<const T>& rows,
-          const Site* sites, int count, bool fresh);
+void tell(const std::vector<Listener>& listeners, const Kernels<T>& kernels,
+          const Rows<const T>& rows, const Site* sites, int count, bool fresh);
 
 // out[site] = [relu](conv(source)[site] [+ residual[site]]) for each site of the convolution's output.
 template <class T>

@@ -54,7 +54,8 @@ struct Kernels {
   int height[kMaxVectors + 1];  // pixels in a tile, by the vectors of its panel; even
   void (*multiply[kMaxVectors + 1])(const Tile<T>&);
   void (*multiply_half[kMaxVectors + 1])(const Tile<T>&);  // half the height, for a rest
-  // One and two pixels more than the height by two vectors: a rest that is not worth a tile. Or null.
+  // One and two pixels more than the height by two vectors, for a rest that is not worth a tile; or
+  // null.
   void (*multiply_tall[kMostExtra])(const Tile<T>&);
   // The opinions that some maskers have of some pixels, given by their numbers among the rows;
   // `ahead` elements further memory is fetched.
