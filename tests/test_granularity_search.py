@@ -126,8 +126,13 @@ def test_input_size_of_the_report_hook_comes_first(repo_root):
 
 
 def test_unknown_input_size_is_asked_for(repo_root):
+    cfg = Config.fromfile(repo_root / CLASSIFIER)
+    assert configured_input_size(cfg) == (64, 64)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        steps = loader.dataset.pipeline
+        loader.dataset.pipeline = [step for step in steps if step.type != 'Resize']
     with pytest.raises(ValueError, match='--input-size 224 224'):
-        configured_input_size(Config.fromfile(repo_root / CLASSIFIER))
+        configured_input_size(cfg)
 
 
 def test_tool_shows_the_ranking_and_writes(load_tool, repo_root, tmp_path, monkeypatch, capsys):
