@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import operators as ops
-from .operators import Operator
+from .operators import Count, Operator, Size
 from .rates import KERNEL, active_patches
 from .spec import BlockSpec, LayerSpec
 
@@ -56,7 +57,7 @@ def layer_operator(layer: LayerSpec, batch_size: int = 1) -> Operator:
                        layer.stride, batch_size)
 
 
-def _source_size(block: BlockSpec) -> tuple[int, int]:
+def _source_size(block: BlockSpec) -> Size:
     return block.height * block.stride, block.width * block.stride
 
 
@@ -102,7 +103,8 @@ def _second_convolution(block: BlockSpec, batch_size: int) -> Operator:
                            block.width, KERNEL, stride, block.groups, dilation, batch_size)
 
 
-def _squeeze_excitation(block, patch, patches, batch_size, is_patch) -> list[Operator]:
+def _squeeze_excitation(block: BlockSpec, patch: Size, patches: Count, batch_size: int,
+                        is_patch: bool) -> list[Operator]:
     """Mean, two fully connected layers, scaling; dynamic: over the active patches only."""
     return [
         ops.global_pool('se_pool', block.mid_channels, patch, patches, batch_size),
@@ -112,13 +114,15 @@ def _squeeze_excitation(block, patch, patches, batch_size, is_patch) -> list[Ope
     ]
 
 
-def _patch_sizes(block: BlockSpec):
+def _patch_sizes(block: BlockSpec) -> tuple[Size, Size]:
     """S x S patch of the block's output, and what the 3x3 of conv2 reads; both cut to their map."""
     stride, dilation = _conv2_step(block)
-    patch = (min(block.granularity, block.height), min(block.granularity, block.width))
-    halo = tuple(min((edge - 1) * stride + (KERNEL - 1) * dilation + 1, full)
-                 for edge, full in zip(patch, conv1_map(block), strict=True))
-    return patch, halo
+    size = block.granularity or max(block.height, block.width)
+    height, width = min(size, block.height), min(size, block.width)
+    rows, columns = conv1_map(block)
+    reach = (KERNEL - 1) * dilation + 1
+    halo = min((height - 1) * stride + reach, rows), min((width - 1) * stride + reach, columns)
+    return (height, width), halo
 
 
 def _conv2_step(block: BlockSpec) -> tuple[int, int]:
@@ -126,12 +130,13 @@ def _conv2_step(block: BlockSpec) -> tuple[int, int]:
     return (1, 1) if block.kind == 'basic' else (block.stride, block.dilation)
 
 
-def conv1_map(block: BlockSpec) -> tuple[int, int]:
+def conv1_map(block: BlockSpec) -> Size:
     """Size of conv1's output map: input size in a bottleneck, output size in a basic block."""
     return (block.height, block.width) if block.kind == 'basic' else _source_size(block)
 
 
-def dynamic_first_convolution(block: BlockSpec, activation_rate, dilated_rate=None,
+def dynamic_first_convolution(block: BlockSpec, activation_rate: ArrayLike,
+                              dilated_rate: ArrayLike | None = None,
                               fused: bool = True, fusion: Fusion = DEFAULT_FUSION,
                               batch_size: int = 1) -> list[Operator]:
     """Masker and conv1, fused (conv1 dense, one more channel) or not (conv1 on patches).
@@ -154,7 +159,8 @@ def dynamic_first_convolution(block: BlockSpec, activation_rate, dilated_rate=No
     head = [ops.masker(block.in_channels, *source, patches=batch_size),
             ops.indexing(block.grid, patches, batch_size)]
     if not fusion.gather_conv2:
-        edges = tuple((e - 1) * stride + (kernel - 1) * dilation + 1 for e in halo)
+        reach = (kernel - 1) * dilation + 1
+        edges = (halo[0] - 1) * stride + reach, (halo[1] - 1) * stride + reach
         head.append(ops.gather('gather_conv1', block.in_channels, edges, patches, source,
                                batch_size))
     return head + [ops.dynamic_convolution(
@@ -163,8 +169,8 @@ def dynamic_first_convolution(block: BlockSpec, activation_rate, dilated_rate=No
         batch_size=batch_size)]
 
 
-def dynamic_rest(block: BlockSpec, activation_rate, fusion: Fusion = DEFAULT_FUSION,
-                 batch_size: int = 1, dilated_rate=None) -> list[Operator]:
+def dynamic_rest(block: BlockSpec, activation_rate: ArrayLike, fusion: Fusion = DEFAULT_FUSION,
+                 batch_size: int = 1, dilated_rate: Count | None = None) -> list[Operator]:
     """Everything behind conv1: conv2, squeeze-and-excitation, conv3, scatter and add, shortcut.
 
     A ``dilated_rate`` says how much of conv1's map conv2 reads; without it, overlapping halos are

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .spec import BlockSpec, LayerSpec, NetworkSpec, parse_granularity
+from collections.abc import Sequence
+
+from .spec import BlockSpec, Granularity, LayerSpec, NetworkSpec, parse_granularity
 
 __all__ = ['NETWORK_NAMES', 'build_network', 'regnet', 'resnet']
 
@@ -21,13 +23,13 @@ _REGNETY = {
 NETWORK_NAMES = (*(f'resnet{d}' for d in _RESNET_DEPTHS), *(f'regnety_{s}' for s in _REGNETY))
 
 
-def _input_size(input_size) -> tuple[int, int]:
+def _input_size(input_size: int | Sequence[int]) -> tuple[int, int]:
     size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
     whole = all(isinstance(edge, int) and not isinstance(edge, bool) for edge in size)
     if len(size) != 2 or not whole or min(size) < 32:
         raise ValueError(f'input_size is {input_size!r}: give one integer or (height, width), '
                          'each >= 32')
-    return size
+    return size[0], size[1]
 
 
 def _halved(size: tuple[int, int]) -> tuple[int, int]:
@@ -39,8 +41,8 @@ def _head(channels: int, size: tuple[int, int], classes: int) -> tuple[LayerSpec
             LayerSpec('fc', channels, classes))
 
 
-def resnet(depth: int, input_size=224, granularity=None, head: bool = False,
-           base_channels: int = 64) -> NetworkSpec:
+def resnet(depth: int, input_size: int | Sequence[int] = 224, granularity: Granularity = None,
+           head: bool = False, base_channels: int = 64) -> NetworkSpec:
     """ResNet with the stride in the 3x3 convolution (torchvision's and mmdet's 'pytorch' style).
 
     Args:
@@ -75,7 +77,8 @@ def resnet(depth: int, input_size=224, granularity=None, head: bool = False,
                        _head(channels, size, 1000) if head else ())
 
 
-def regnet(name: str, input_size=224, granularity=None, head: bool = False) -> NetworkSpec:
+def regnet(name: str, input_size: int | Sequence[int] = 224, granularity: Granularity = None,
+           head: bool = False) -> NetworkSpec:
     """RegNetY: bottleneck ratio 1, grouped 3x3, squeeze-and-excitation.
 
     Args:
@@ -102,7 +105,8 @@ def regnet(name: str, input_size=224, granularity=None, head: bool = False) -> N
                        _head(channels, size, 1000) if head else ())
 
 
-def build_network(name: str, input_size=224, granularity=None, head: bool = False) -> NetworkSpec:
+def build_network(name: str, input_size: int | Sequence[int] = 224,
+                  granularity: Granularity = None, head: bool = False) -> NetworkSpec:
     """Network by name (NETWORK_NAMES) or from a .yaml/.yml/.json file written by NetworkSpec.
 
     A file gives its own input size and granularity; a granularity given here replaces the latter.

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import yaml
 
@@ -93,7 +94,7 @@ class Device:
     halo_reuse: float = 0.0
     sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return hash((self.name, self.processing_engines, self.frequency, self.offchip_bandwidth))
 
     def macs_per_second(self, precision: str = 'fp32') -> float:
@@ -108,10 +109,10 @@ class Device:
     def to_dict(self) -> dict:
         """The device in the form of the device file: every number with its unit and source."""
 
-        def quantity(value, unit, key):
+        def quantity(value: float, unit: str, key: str) -> dict[str, Any]:
             return {'value': value, 'unit': unit, 'source': self.sources.get(key, 'not stated')}
 
-        entry = {'label': self.label}
+        entry: dict[str, Any] = {'label': self.label}
         for key, (unit, _) in _QUANTITIES.items():
             if key in _OPTIONAL and not getattr(self, key):
                 continue
@@ -122,7 +123,8 @@ class Device:
         return entry
 
 
-def _read_quantity(device: str, key: str, entry, unit: str, smallest: float):
+def _read_quantity(device: str, key: str, entry: Any, unit: str,
+                   smallest: float) -> tuple[Any, str]:
     """Check one ``{value, unit, source}`` and return (value, source)."""
     where = f"device '{device}': {key}"
     if not isinstance(entry, Mapping):
@@ -140,7 +142,7 @@ def _read_quantity(device: str, key: str, entry, unit: str, smallest: float):
     return value, str(entry['source'])
 
 
-def _parse_device(name: str, entry) -> Device:
+def _parse_device(name: str, entry: Any) -> Device:
     """Build a Device from one entry of a device file; ValueError names the faulty key."""
     if not isinstance(entry, Mapping):
         raise ValueError(f"device '{name}' must be a mapping of hardware properties")

@@ -6,11 +6,12 @@ All functions broadcast over numpy arrays and return floats in (0, 1].
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 __all__ = ['transaction_efficiency', 'engine_utilisation']
 
 
-def transaction_efficiency(run, gap, transaction):
+def transaction_efficiency(run: ArrayLike, gap: ArrayLike, transaction: float) -> np.ndarray:
     """Useful share of what memory transactions carry, e(n, gap).
 
     Memory is read in aligned transactions of ``transaction`` elements. A tile reads runs of ``run``
@@ -31,7 +32,7 @@ def transaction_efficiency(run, gap, transaction):
     return np.where(gap == 0, 1.0, np.where(run > transaction, long_run, short_run))
 
 
-def engine_utilisation(outputs, parallel):
+def engine_utilisation(outputs: ArrayLike, parallel: float) -> np.ndarray:
     """Share of a processing engine's lanes that compute: x / (ceil(x / q) q).
 
     Args:

@@ -10,6 +10,7 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .block import conv1_map
 from .rates import KERNEL, check_rate, expected_dilated_rate
@@ -53,7 +54,8 @@ def block_macs(block: BlockSpec, activation_rate: float = 1.0,
     return Macs(static, conv1 * dilated_rate + rest * activation_rate + dense + masker)
 
 
-def network_macs(network: NetworkSpec, activation_rates=1.0, dilated_rates=None) -> Macs:
+def network_macs(network: NetworkSpec, activation_rates: ArrayLike = 1.0,
+                 dilated_rates: ArrayLike | None = None) -> Macs:
     """F_stat and F_dyn of a network; rates as in ``LatencyModel.network``."""
     count = len(network.blocks)
     rates = np.broadcast_to(check_rate('activation_rates', activation_rates), count)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .block import (
     DEFAULT_FUSION,
@@ -16,6 +17,7 @@ from .block import (
     static_operators,
 )
 from .device import Device, load_device
+from .operators import Operator
 from .rates import check_rate
 from .results import BlockCurve, BlockLatency, NetworkLatency, OperatorLatency
 from .schedule import TILE_SETS, Schedule, schedule
@@ -23,6 +25,9 @@ from .skipping import SKIPPING_MODES, skipping_operators
 from .spec import BlockSpec, NetworkSpec
 
 __all__ = ['LatencyModel']
+
+Rates = Sequence[float] | np.ndarray  # one for each of the blocks asked for
+_Run = tuple[np.ndarray, list[Schedule]]  # total seconds of some operators (R,), their schedules
 
 
 class LatencyModel:
@@ -40,7 +45,7 @@ class LatencyModel:
     """
 
     def __init__(self, device: Device | str, precision: str = 'fp32', batch_size: int = 1,
-                 tiles: str | None = None):
+                 tiles: str | None = None) -> None:
         self.device = load_device(device)
         self.device.macs_per_second(precision)  # raises where the device lacks the precision
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
@@ -73,7 +78,7 @@ class LatencyModel:
         dilated = None if dilated_rate is None else [dilated_rate]
         return self._blocks(spec, [spec.name], rates, dilated, fusion)[0]
 
-    def curve(self, spec: BlockSpec, activation_rates: Sequence[float],
+    def curve(self, spec: BlockSpec, activation_rates: Rates,
               fusion: Fusion = DEFAULT_FUSION) -> BlockCurve:
         """One dynamic block at many activation rates, in one vectorised search."""
         rates = self._check(spec, activation_rates)
@@ -83,7 +88,8 @@ class LatencyModel:
 
     # -- a network ------------------------------------------------------------------------------
 
-    def network(self, spec: NetworkSpec, activation_rates=1.0, dilated_rates=None,
+    def network(self, spec: NetworkSpec, activation_rates: ArrayLike = 1.0,
+                dilated_rates: ArrayLike | None = None,
                 fusion: Fusion = DEFAULT_FUSION) -> NetworkLatency:
         """Latency of a network: stem, blocks and head.
 
@@ -152,10 +158,10 @@ class LatencyModel:
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _schedule(self, operator) -> Schedule:
+    def _schedule(self, operator: Operator) -> Schedule:
         return schedule(operator, self.device, self.precision, self.tiles)
 
-    def _check(self, spec: BlockSpec, rates) -> np.ndarray:
+    def _check(self, spec: BlockSpec, rates: Rates | None) -> np.ndarray:
         owner = f"block '{spec.name}': activation_rate"
         if spec.granularity is None:
             return np.ones(1 if rates is None else len(rates))
@@ -163,7 +169,8 @@ class LatencyModel:
             raise ValueError(f'{owner} is missing: a dynamic block needs one from 0 to 1')
         return np.atleast_1d(check_rate(owner, rates))
 
-    def _static_schedules(self, spec: BlockSpec, conv3_add=False) -> tuple[Schedule, ...]:
+    def _static_schedules(self, spec: BlockSpec,
+                          conv3_add: bool = False) -> tuple[Schedule, ...]:
         shape = self.shape_of(spec).with_granularity(None)
         key = shape, conv3_add
         if key not in self._static:
@@ -171,9 +178,11 @@ class LatencyModel:
                 shape, self.batch_size, conv3_add))
         return self._static[key]
 
-    def _dynamic(self, spec, rates, dilated, fusion):
+    def _dynamic(
+        self, spec: BlockSpec, rates: np.ndarray, dilated: np.ndarray | None, fusion: Fusion,
+    ) -> tuple[np.ndarray, np.ndarray, tuple[dict[bool, _Run], list[Schedule]]]:
         """Total seconds (R,), masker_fused (R,) and the schedules behind them."""
-        def run(operators):
+        def run(operators: list[Operator]) -> _Run:
             found = [self._schedule(operator) for operator in operators]
             return sum(s.total for s in found) + np.zeros(len(rates)), found
 
@@ -181,23 +190,25 @@ class LatencyModel:
         allowed = (True, False) if fusion.masker_conv1 is None else (fusion.masker_conv1,)
         options = {fused: run(dynamic_first_convolution(spec, rates, dilated, fused, fusion,
                                                         self.batch_size)) for fused in allowed}
-        never = np.full(len(rates), np.inf), []
+        never: _Run = np.full(len(rates), np.inf), []
         together, apart = (options.get(fused, never)[0] for fused in (True, False))
         # Fused where that is predicted to be faster, i.e. r > r_th (Section 3.4).
         return np.minimum(together, apart) + rest, together <= apart, (options, rest_found)
 
-    def _blocks(self, spec, names, rates, dilated, fusion) -> list[BlockLatency]:
+    def _blocks(self, spec: BlockSpec, names: Sequence[str], rates: Rates | None,
+                dilated: Rates | None, fusion: Fusion) -> list[BlockLatency]:
         """Blocks of one shape under different names and rates."""
         rates = self._check(spec, rates)
+        reads = None
         if dilated is not None:
-            dilated = np.atleast_1d(check_rate(f"block '{spec.name}': dilated_rate", dilated))
+            reads = np.atleast_1d(check_rate(f"block '{spec.name}': dilated_rate", dilated))
         static_found = self._static_schedules(spec, fusion.conv3_add)
         static_operators_ = tuple(_operator_latency(s, 0) for s in static_found)
         static_us = sum(o.total_us for o in static_operators_)
         if spec.granularity is None:
             return [BlockLatency(name, spec.stage, 1.0, static_us, static_us, None,
                                  static_operators_, static_operators_) for name in names]
-        total, fused, (options, rest) = self._dynamic(spec, rates, dilated, fusion)
+        total, fused, (options, rest) = self._dynamic(spec, rates, reads, fusion)
         return [
             BlockLatency(
                 name, spec.stage, float(rates[i]), static_us, float(total[i]) * 1e6, bool(fused[i]),
@@ -215,7 +226,7 @@ def _operator_latency(found: Schedule, index: int) -> OperatorLatency:
                            tuple(int(edge) for edge in found.tile[row]))
 
 
-def _per_block(field: str, rates, spec: NetworkSpec) -> np.ndarray:
+def _per_block(field: str, rates: ArrayLike, spec: NetworkSpec) -> np.ndarray:
     values = check_rate(field, rates)
     if values.ndim == 0:
         return np.full(len(spec.blocks), float(values))

@@ -19,6 +19,10 @@ __all__ = [
 ]
 
 
+Count = float | np.ndarray  # one number, or one for each activation rate (R,)
+Size = tuple[int, int]  # height and width
+
+
 @dataclass(frozen=True)
 class Move:
     """One tensor a tile moves between on-chip memory and its processing engine, per patch.
@@ -40,7 +44,8 @@ class Move:
     groups: int = 1
     depth: int = 1
 
-    def elements(self, all_channels: int, channels, height, width):
+    def elements(self, all_channels: int, channels: np.ndarray, height: np.ndarray,
+                 width: np.ndarray) -> np.ndarray:
         """Elements for tiles of channels x height x width outputs out of ``all_channels``."""
         rows, columns = ((edge - 1) * self.stride + self.window for edge in (height, width))
         area = rows * columns * self.depth
@@ -71,16 +76,16 @@ class Operator:
     """
 
     name: str
-    patches: float | np.ndarray
+    patches: Count
     channels: int
     height: int
     width: int
     macs_per_output: float
-    offchip: float | np.ndarray
+    offchip: Count
     moves: tuple[Move, ...]
     weights_per_channel: float = 0.0
-    working_set: float | np.ndarray | None = None
-    distinct_input: float | np.ndarray | None = None
+    working_set: Count | None = None
+    distinct_input: Count | None = None
     padding_share: float = 0.0
     is_patch: bool = False
     launches: int = 1
@@ -101,8 +106,9 @@ def _padding_share(height: int, width: int, kernel: int, dilation: int) -> float
     return float(1 - inside[0] * inside[1])
 
 
-def convolution(name, in_channels, out_channels, height, width, kernel=1, stride=1, groups=1,
-                dilation=1, patches=1) -> Operator:
+def convolution(name: str, in_channels: int, out_channels: int, height: int, width: int,
+                kernel: int = 1, stride: int = 1, groups: int = 1, dilation: int = 1,
+                patches: Count = 1) -> Operator:
     """Static convolution over a whole map of height x width outputs."""
     group_channels = in_channels // groups
     weights = group_channels * kernel ** 2
@@ -115,9 +121,11 @@ def convolution(name, in_channels, out_channels, height, width, kernel=1, stride
                         height * stride, width * stride, kernel, dilation))
 
 
-def dynamic_convolution(name, in_channels, out_channels, patch, patches, kernel=1, stride=1,
-                        groups=1, dilation=1, source=None, target=None, batch_size=1,
-                        distinct_rate=None) -> Operator:
+def dynamic_convolution(name: str, in_channels: int, out_channels: int, patch: Size, patches: Count,
+                        kernel: int = 1, stride: int = 1, groups: int = 1, dilation: int = 1,
+                        source: Size | None = None, target: Size | None = None,
+                        batch_size: int = 1,
+                        distinct_rate: Count | None = None) -> Operator:
     """Convolution that computes only P patches of ``patch`` = (S1, S2) outputs.
 
     Args:
@@ -149,9 +157,10 @@ def dynamic_convolution(name, in_channels, out_channels, patch, patches, kernel=
                     weights, working_set=rest + whole, distinct_input=distinct, is_patch=True)
 
 
-def channel_dynamic_convolution(name, in_channels, out_channels, height, width, in_rate, out_rate,
-                                kernel=1, stride=1, groups=1, granularity=1,
-                                patches=1) -> Operator:
+def channel_dynamic_convolution(name: str, in_channels: int, out_channels: int, height: int,
+                                width: int, in_rate: float, out_rate: float, kernel: int = 1,
+                                stride: int = 1, groups: int = 1, granularity: int = 1,
+                                patches: Count = 1) -> Operator:
     """Convolution that reads and computes a share of the channels (channel skipping).
 
     Channels are skipped in groups of ``granularity``; the active ones are stored together, so that
@@ -160,7 +169,7 @@ def channel_dynamic_convolution(name, in_channels, out_channels, height, width, 
     Args:
         in_rate, out_rate: share of active input and output channels, scalars in [0, 1].
     """
-    def active(channels, rate):
+    def active(channels: int, rate: float) -> int:
         return max(1, min(channels, int(np.ceil(rate * channels / granularity - 1e-9))
                           * granularity))
 
@@ -186,7 +195,7 @@ def with_addition(operator: Operator, name: str, identity_pitch: int) -> Operato
         moves=(*operator.moves, Move(identity_pitch)))
 
 
-def masker(in_channels, height, width, patches=1) -> Operator:
+def masker(in_channels: int, height: int, width: int, patches: Count = 1) -> Operator:
     """Unfused masker: the 1x1 convolution to one logit (Eq. 3) over its own read of the input.
 
     Pooling and the 1x1 convolution are linear and commute, so that the logits are summed over the
@@ -195,7 +204,7 @@ def masker(in_channels, height, width, patches=1) -> Operator:
     return convolution('masker', in_channels, 1, height, width, patches=patches)
 
 
-def indexing(grid, patches, batch_size=1) -> Operator:
+def indexing(grid: Size, patches: Count, batch_size: int = 1) -> Operator:
     """Turn the coarse mask, ``grid`` = (rows, columns), into the indices of its active patches."""
     rows, columns = grid
     images = np.full(np.shape(patches), float(batch_size))
@@ -204,7 +213,8 @@ def indexing(grid, patches, batch_size=1) -> Operator:
                     (Move(columns), Move(columns)))
 
 
-def gather(name, channels, patch, patches, source, batch_size=1) -> Operator:
+def gather(name: str, channels: int, patch: Size, patches: Count, source: Size,
+           batch_size: int = 1) -> Operator:
     """Copy P patches of ``patch`` out of a map of ``source``, both (height, width)."""
     height, width = patch
     size = channels * height * width
@@ -213,7 +223,8 @@ def gather(name, channels, patch, patches, source, batch_size=1) -> Operator:
                     (Move(source[1]), Move(width)), is_patch=True)
 
 
-def scatter(channels, patch, patches, target, batch_size=1) -> Operator:
+def scatter(channels: int, patch: Size, patches: Count, target: Size,
+            batch_size: int = 1) -> Operator:
     """Copy P dense patches to their places in a map of ``target`` filled with zeros."""
     height, width = patch
     whole = batch_size * channels * target[0] * target[1]
@@ -222,14 +233,15 @@ def scatter(channels, patch, patches, target, batch_size=1) -> Operator:
                     (Move(width), Move(target[1])), is_patch=True)
 
 
-def add(channels, height, width, patches=1) -> Operator:
+def add(channels: int, height: int, width: int, patches: Count = 1) -> Operator:
     """Residual addition (and ReLU) over a whole map: two maps read, one written."""
     size = channels * height * width
     return Operator('add', patches, channels, height, width, 1.0, 3 * size * patches,
                     (Move(width), Move(width), Move(width)))
 
 
-def scatter_add(channels, patch, patches, target, batch_size=1) -> Operator:
+def scatter_add(channels: int, patch: Size, patches: Count, target: Size,
+                batch_size: int = 1) -> Operator:
     """Add P dense patches to the identity at their places (fused scatter and add).
 
     The identity is read and the output written whole: skipped pixels carry ReLU(identity).
@@ -241,7 +253,8 @@ def scatter_add(channels, patch, patches, target, batch_size=1) -> Operator:
                     (Move(width), Move(target[1]), Move(target[1])), is_patch=True)
 
 
-def pooling(name, channels, height, width, kernel=2, stride=2, patches=1) -> Operator:
+def pooling(name: str, channels: int, height: int, width: int, kernel: int = 2, stride: int = 2,
+            patches: Count = 1) -> Operator:
     """Max or average pooling to height x width outputs."""
     source = channels * height * stride * width * stride
     return Operator(name, patches, channels, height, width, kernel ** 2,
@@ -249,7 +262,8 @@ def pooling(name, channels, height, width, kernel=2, stride=2, patches=1) -> Ope
                     (Move(width, kernel, stride), Move(width)))
 
 
-def global_pool(name, channels, patch, patches, images=1) -> Operator:
+def global_pool(name: str, channels: int, patch: Size, patches: Count,
+                images: int = 1) -> Operator:
     """Mean over all pixels: ``patches`` patches of ``patch`` pixels down to one value a channel.
 
     Partial sums of the patches are added up on chip; one value per channel and image goes out.
@@ -261,7 +275,7 @@ def global_pool(name, channels, patch, patches, images=1) -> Operator:
                     (Move(1, depth=height * width), Move(1)))
 
 
-def scale(channels, patch, patches, is_patch=False) -> Operator:
+def scale(channels: int, patch: Size, patches: Count, is_patch: bool = False) -> Operator:
     """Multiply each channel by its attention (last step of squeeze and excitation)."""
     height, width = patch
     size = channels * height * width
@@ -269,6 +283,6 @@ def scale(channels, patch, patches, is_patch=False) -> Operator:
                     2 * size * patches + channels, (Move(width), Move(width)), is_patch=is_patch)
 
 
-def fully_connected(name, in_channels, out_channels, images=1) -> Operator:
+def fully_connected(name: str, in_channels: int, out_channels: int, images: int = 1) -> Operator:
     """Fully connected layer: a 1x1 convolution on a 1 x 1 map."""
     return convolution(name, in_channels, out_channels, 1, 1, patches=images)

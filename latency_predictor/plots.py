@@ -6,10 +6,15 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .search import StageCurves
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ['PLOT_SUFFIXES', 'check_suffix', 'plot_frontier', 'plot_ratio_over_granularity',
            'plot_ratio_over_rate', 'read_frontier', 'render']
@@ -17,7 +22,7 @@ __all__ = ['PLOT_SUFFIXES', 'check_suffix', 'plot_frontier', 'plot_ratio_over_gr
 PLOT_SUFFIXES = ('.png', '.pdf', '.svg')
 
 
-def _panels(count: int, title: str):
+def _panels(count: int, title: str) -> tuple[Figure, Sequence[Axes]]:
     import matplotlib
     matplotlib.use('Agg')
     from matplotlib import pyplot
@@ -28,7 +33,7 @@ def _panels(count: int, title: str):
     return figure, axes[0]
 
 
-def plot_ratio_over_rate(stages: Sequence[StageCurves], title: str):
+def plot_ratio_over_rate(stages: Sequence[StageCurves], title: str) -> Figure:
     """r_l over r, one panel per stage and one line per S (Figure 5)."""
     figure, axes = _panels(len(stages), title)
     for axis, curves in zip(axes, stages, strict=True):
@@ -41,7 +46,7 @@ def plot_ratio_over_rate(stages: Sequence[StageCurves], title: str):
     return figure
 
 
-def plot_ratio_over_granularity(stages: Sequence[StageCurves], title: str):
+def plot_ratio_over_granularity(stages: Sequence[StageCurves], title: str) -> Figure:
     """r_l over S, one panel per stage and one line per r (Figures 6 and 10)."""
     figure, axes = _panels(len(stages), title)
     for axis, curves in zip(axes, stages, strict=True):
@@ -84,7 +89,7 @@ def read_frontier(path: str | Path) -> list[tuple[str, float, float]]:
     return points
 
 
-def plot_frontier(points: Sequence[tuple[str, float, float]], title: str):
+def plot_frontier(points: Sequence[tuple[str, float, float]], title: str) -> Figure:
     """Accuracy over latency, a line per label (Figure 7), and the best of all (dashed)."""
     figure, (axis,) = _panels(1, title)
     for label in dict.fromkeys(point[0] for point in points):
@@ -107,7 +112,7 @@ def check_suffix(path: str | Path) -> str:
     return suffix[1:]
 
 
-def render(figure, path: str | Path) -> bytes:
+def render(figure: Figure, path: str | Path) -> bytes:
     """The figure as a file's content; the format is the path's suffix."""
     content = io.BytesIO()
     figure.savefig(content, format=check_suffix(path), dpi=150)

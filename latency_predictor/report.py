@@ -53,7 +53,7 @@ def load_report(path: str | Path) -> MeasuredRates:
         raise ValueError(f"{path}: block '{missing[0]}' has no activation_rate")
     entries = [by_name[block.name] for block in network.blocks]
     rates = check_rate(f'{path}: activation_rate', [e['activation_rate'] for e in entries])
-    dilated = [e.get('dilated_rate') for e in entries]
+    dilated: list = [e.get('dilated_rate') for e in entries]
     measured = all(value is not None for value in dilated)
     return MeasuredRates(network, rates,
                          check_rate(f'{path}: dilated_rate', dilated) if measured else None)

@@ -24,7 +24,7 @@ class OperatorLatency:
     data_us: float
     compute_us: float
     launch_us: float
-    tile: tuple[int, int, int, int]
+    tile: tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,8 @@ def _tile_terms(outputs: tuple[int, int, int], is_patch: bool, moves: tuple[Move
                       sum(moved[1:]) * tiles_per_patch)
 
 
-def _onchip_elements(operator: Operator, terms: _TileTerms, patches, count, reuse: bool):
+def _onchip_elements(operator: Operator, terms: _TileTerms, patches: np.ndarray,
+                     count: np.ndarray, reuse: bool) -> np.ndarray:
     """Elements between on-chip memory and the engines, (R, T, M), in units of useful ones."""
     each = patches[:, None, None]
     total = count * terms.weights
@@ -130,7 +131,8 @@ def _onchip_elements(operator: Operator, terms: _TileTerms, patches, count, reus
     return total + each * terms.other_moved
 
 
-def _offchip_seconds(operator: Operator, device: Device, patches, element: int) -> np.ndarray:
+def _offchip_seconds(operator: Operator, device: Device, patches: np.ndarray,
+                     element: int) -> np.ndarray:
     """(R,) seconds of off-chip traffic.
 
     Of a working set that exceeds the on-chip capacity, the excess share is off-chip: an access
@@ -182,7 +184,9 @@ def schedule(operator: Operator, device: Device, precision: str = 'fp32',
     return _pick(operator, device, patches, together, terms, data, computation, total)
 
 
-def _pick(operator, device, patches, together, terms, data, computation, total):
+def _pick(operator: Operator, device: Device, patches: np.ndarray, together: np.ndarray,
+          terms: _TileTerms, data: np.ndarray, computation: np.ndarray,
+          total: np.ndarray) -> Schedule:
     """Reduce (R, T, M) latencies to the chosen tile of each patch count."""
     flat = total.reshape(len(patches), -1)
     best = flat.argmin(-1)

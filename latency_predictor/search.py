@@ -13,7 +13,7 @@ from .block import layer_operator
 from .model import LatencyModel
 from .rates import check_rate
 from .schedule import schedule
-from .spec import NetworkSpec
+from .spec import BlockSpec, NetworkSpec
 
 __all__ = ['KNEE_TOLERANCE', 'Candidate', 'SearchResult', 'StageCurves', 'legal_granularities',
            'search_granularity', 'sweep']
@@ -87,8 +87,9 @@ def sweep(model: LatencyModel, network: NetworkSpec, activation_rates: Sequence[
                  for stage, sizes in zip(stages, tried, strict=True))
 
 
-def _stage_curves(model, network, stage, sizes, rates) -> StageCurves:
-    counts: dict = {}
+def _stage_curves(model: LatencyModel, network: NetworkSpec, stage: int, sizes: tuple[int, ...],
+                  rates: np.ndarray) -> StageCurves:
+    counts: dict[BlockSpec, int] = {}
     for block in network.blocks:
         if block.stage == stage:
             shape = model.shape_of(block)
@@ -155,7 +156,7 @@ def search_granularity(model: LatencyModel, network: NetworkSpec, activation_rat
                        model.tiles).total) * 1e6 for layer in (*network.stem, *network.head))
     static_us = other_us + sum(curve.static_us for curve in curves)
 
-    def candidate(choice) -> Candidate:
+    def candidate(choice: Sequence[int]) -> Candidate:
         dynamic = other_us + sum(float(curve.dynamic_us[i, 0])
                                  for curve, i in zip(curves, choice, strict=True))
         sizes = tuple(curve.granularities[i] for curve, i in zip(curves, choice, strict=True))

@@ -8,9 +8,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import yaml
 
@@ -19,8 +20,11 @@ __all__ = ['LayerSpec', 'BlockSpec', 'NetworkSpec', 'BLOCK_KINDS', 'LAYER_KINDS'
 BLOCK_KINDS = ('bottleneck', 'basic')
 LAYER_KINDS = ('conv', 'max_pool', 'avg_pool', 'fc')
 
+Granularity = str | Sequence[int | None] | int | None  # S_net
+Spec = TypeVar('Spec', 'LayerSpec', 'BlockSpec')
 
-def _require_positive(owner: str, spec, fields: tuple[str, ...]) -> None:
+
+def _require_positive(owner: str, spec: LayerSpec | BlockSpec, fields: tuple[str, ...]) -> None:
     for name in fields:
         value = getattr(spec, name)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -32,7 +36,7 @@ def _require_kind(owner: str, kind: str, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"{owner}: kind '{kind}' is unknown, choose one of {', '.join(allowed)}")
 
 
-def _from_mapping(cls, owner: str, entry):
+def _from_mapping(cls: type[Spec], owner: str, entry: Any) -> Spec:
     """Build a spec from a mapping, naming unknown and missing fields."""
     if not isinstance(entry, Mapping):
         raise ValueError(f'{owner} is {entry!r}: it must be a mapping of its fields')
@@ -68,7 +72,7 @@ class LayerSpec:
     groups: int = 1
     dilation: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         owner = f"layer '{self.kind}'"
         _require_kind(owner, self.kind, LAYER_KINDS)
         _require_positive(owner, self, tuple(
@@ -120,7 +124,7 @@ class BlockSpec:
     granularity: int | None = None
     se_channels: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         owner = f"block '{self.name}'"
         _require_kind(owner, self.kind, BLOCK_KINDS)
         _require_positive(owner, self, (
@@ -174,7 +178,7 @@ class NetworkSpec:
     stem: tuple[LayerSpec, ...] = ()
     head: tuple[LayerSpec, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.blocks:
             raise ValueError(f"network '{self.name}': blocks is empty, give at least one block")
         names = [block.name for block in self.blocks]
@@ -188,7 +192,7 @@ class NetworkSpec:
         per_stage = {block.stage: block.granularity for block in self.blocks}
         return tuple(per_stage[stage] for stage in sorted(per_stage))
 
-    def with_granularity(self, granularity) -> NetworkSpec:
+    def with_granularity(self, granularity: Granularity) -> NetworkSpec:
         """The same network with another S_net (string '4-4-7-1', sequence, or None)."""
         stages = sorted({block.stage for block in self.blocks})
         sizes = dict(zip(stages, parse_granularity(granularity, len(stages)), strict=True))
@@ -211,7 +215,7 @@ class NetworkSpec:
         if not isinstance(size, (list, tuple)) or len(size) != 2:
             raise ValueError(f'network: input_size is {size!r}, it must be [height, width]')
 
-        def read(spec_class, key):
+        def read(spec_class: type[Spec], key: str) -> tuple[Spec, ...]:
             items = entry.get(key) or ()
             if not isinstance(items, (list, tuple)):
                 raise ValueError(f'network: {key} must be a list')
@@ -243,11 +247,11 @@ class NetworkSpec:
                              f'{" ".join(str(error).split())}') from None
 
 
-def parse_granularity(granularity, stages: int) -> tuple[int | None, ...]:
+def parse_granularity(granularity: Granularity, stages: int) -> tuple[int | None, ...]:
     """S_net as one S per stage: '4-4-7-1', (4, 4, 7, 1), one int for all, or None (static)."""
     if granularity is None or isinstance(granularity, int):
         return (granularity,) * stages
-    parts = granularity.split('-') if isinstance(granularity, str) else list(granularity)
+    parts = granularity.split('-') if isinstance(granularity, str) else granularity
     try:
         sizes = tuple(None if p is None else int(p) for p in parts)
     except (TypeError, ValueError):

@@ -7,6 +7,7 @@ one r for all blocks, and the latency is predicted at 800 x 1344.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -135,7 +136,7 @@ def detection_table(table: tuple[PublishedRow, ...], models: dict[str, LatencyMo
     return tuple(cells)
 
 
-def cell_errors(cells) -> dict[str, float]:
+def cell_errors(cells: Sequence[Cell]) -> dict[str, float]:
     """MAPE, largest relative error, largest error of r_l, and Spearman's rank correlation."""
     errors = np.array([cell.error for cell in cells])
     ratios = np.array([cell.predicted_ratio - cell.published_ratio for cell in cells])
@@ -147,10 +148,10 @@ def cell_errors(cells) -> dict[str, float]:
     }
 
 
-def spearman(first, second) -> float:
+def spearman(first: Iterable[float], second: Iterable[float]) -> float:
     """Rank correlation; equal values share the mean of their ranks. 1 for fewer than 2 values."""
-    def ranks(values):
-        values = np.asarray(values, float)
+    def ranks(numbers: Iterable[float]) -> np.ndarray:
+        values = np.array(list(numbers), float)
         return np.array([(values < v).sum() + ((values == v).sum() - 1) / 2 for v in values])
 
     a, b = ranks(first), ranks(second)

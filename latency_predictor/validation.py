@@ -7,12 +7,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from .builders import regnet, resnet
 from .device import load_device
 from .model import LatencyModel
 from .search import search_granularity, sweep
-from .tables import DEVICES, TABLE_2, TABLE_3, cell_errors, detection_table, fusion_table
+from .tables import (
+    DEVICES,
+    TABLE_2,
+    TABLE_3,
+    Cell,
+    cell_errors,
+    detection_table,
+    fusion_table,
+)
 
 __all__ = ['markdown_table', 'paper_sections']
 
@@ -25,7 +34,7 @@ _RELEASED = (('resnet101', 'v100', 128, 1.677), ('resnet101', 'tx2', 1, 32.24),
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence]) -> str:
     """A Markdown table; floats with four significant digits."""
-    def cell(value) -> str:
+    def cell(value: object) -> str:
         if isinstance(value, bool):
             return 'yes' if value else 'no'
         return f'{value:.4g}' if isinstance(value, float) else str(value)
@@ -83,11 +92,11 @@ One activation rate for all blocks, solved from the ratio of the FLOPs columns w
                              f'{c.predicted_ratio - c.published_ratio:+.3f}' for c in line)))
         parts.append(f'### {name}\n\nEach cell: paper ms / predicted ms (error), error of r_l.\n\n'
                      + markdown_table(('framework', 'S_net', 'G MACs', 'r', *DEVICES), rows))
-    parts.append(_detection_summary(everything.values()))
+    parts.append(_detection_summary(list(everything.values())))
     return '\n'.join(parts)
 
 
-def _detection_summary(cells) -> str:
+def _detection_summary(cells: Sequence[Cell]) -> str:
     static = [c for c in cells if c.row.granularity is None]
     dynamic = [c for c in cells if c.row.granularity is not None]
     rows = []
@@ -107,7 +116,7 @@ def _detection_summary(cells) -> str:
 
 {table}
 - Goal static <= 2 %: {'met' if static_worst <= 0.02 else 'not met'}.
-- Goal MAPE <= 5 %: {'met' if cell_errors(list(cells))['mape'] <= 0.05 else 'not met'}.
+- Goal MAPE <= 5 %: {'met' if cell_errors(cells)['mape'] <= 0.05 else 'not met'}.
 - Goal r_l within 0.03: met in {len(dynamic) - len(beyond)} of {len(dynamic)} dynamic cells.
   Beyond it: {named}.
 - The paper prints the same latencies for RetinaNet 4-4-7-1, t = 0.4 (66.4 G) as for Faster R-CNN's
@@ -121,7 +130,7 @@ def _detection_summary(cells) -> str:
 
 
 def _ablation_section() -> str:
-    def models(tiles=None, **changes):
+    def models(tiles: str | None = None, **changes: Any) -> dict[str, LatencyModel]:
         return {name: LatencyModel(dataclasses.replace(load_device(name), **changes), tiles=tiles)
                 for name in DEVICES}
 
@@ -152,12 +161,12 @@ def _statement_section() -> str:
     gain = float(ratio[8][1] - ratio[28][1])
     cells = [c for c in detection_table(TABLE_2) if c.row.granularity]
 
-    def gap(device):
+    def gap(device: str) -> float:
         gaps = [c.predicted_ratio - c.row.gmacs / TABLE_2[0].gmacs for c in cells
                 if c.device == device]
         return sum(gaps) / len(gaps)
 
-    def holds(statement):
+    def holds(statement: bool) -> str:
         return 'holds' if statement else 'does NOT hold'
 
     knees = [(name, rate, search_granularity(LatencyModel(name), network, rate).recommended.label)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+
 from ..plots import (
     check_suffix,
     plot_frontier,
@@ -11,13 +13,14 @@ from ..plots import (
     render,
 )
 from ..search import KNEE_TOLERANCE, search_granularity, sweep
+from ..spec import NetworkSpec
 from . import arguments as args
 from .output import Answer, emit, write_whole
 
 __all__ = ['add_parsers']
 
 
-def add_parsers(subparsers) -> None:
+def add_parsers(subparsers: argparse._SubParsersAction) -> None:
     sweep_parser = subparsers.add_parser('sweep', help='r_l of every stage over grids of r and S')
     args.add_model(sweep_parser)
     args.add_network(sweep_parser, None)
@@ -50,7 +53,7 @@ def add_parsers(subparsers) -> None:
     plot.set_defaults(run=run_plot)
 
 
-def _add_grids(parser, rates: str | None) -> None:
+def _add_grids(parser: argparse.ArgumentParser, rates: str | None) -> None:
     if parser.prog.split()[-1] != 'search':
         parser.add_argument('--rates', default=rates, metavar='GRID',
                             help='activation rates: 0.2,0.5 or start:stop:step')
@@ -59,7 +62,7 @@ def _add_grids(parser, rates: str | None) -> None:
                              "stage's map into whole patches)")
 
 
-def _candidates(arguments, network):
+def _candidates(arguments: argparse.Namespace, network: NetworkSpec) -> list[list[int]] | None:
     """S to try per stage, or None for the legal ones."""
     if arguments.candidates is None:
         return None
@@ -72,7 +75,7 @@ def _candidates(arguments, network):
             for _, edge in sorted(largest.items())]
 
 
-def run_sweep(arguments) -> None:
+def run_sweep(arguments: argparse.Namespace) -> None:
     network = args.network(arguments)
     rates = args.numbers(arguments.rates, '--rates')
     rows = [
@@ -87,7 +90,7 @@ def run_sweep(arguments) -> None:
          arguments.form, arguments.output)
 
 
-def run_search(arguments) -> None:
+def run_search(arguments: argparse.Namespace) -> None:
     network = args.network(arguments)
     if arguments.top < 1:
         raise ValueError(f'--top is {arguments.top}: it must be >= 1')
@@ -116,7 +119,7 @@ def run_search(arguments) -> None:
                 {'searches': details}), arguments.form, arguments.output)
 
 
-def run_plot(arguments) -> None:
+def run_plot(arguments: argparse.Namespace) -> None:
     check_suffix(arguments.output)  # before the work, not after it
     if arguments.figure == 'frontier':
         if arguments.points is None:

@@ -32,7 +32,7 @@ class Answer:
     details: dict = field(default_factory=dict)
 
 
-def _cell(value) -> str:
+def _cell(value: object) -> str:
     if value is None:
         return '-'
     if isinstance(value, bool):

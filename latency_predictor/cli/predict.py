@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
+from numpy.typing import ArrayLike
+
 from ..block import Fusion
 from ..device import load_devices
 from ..macs import network_macs, rate_for_macs_ratio
@@ -18,7 +20,7 @@ from .output import Answer, emit
 __all__ = ['add_parsers']
 
 
-def add_parsers(subparsers) -> None:
+def add_parsers(subparsers: argparse._SubParsersAction) -> None:
     devices = subparsers.add_parser('devices', help='list the devices and their constants')
     devices.add_argument('name', nargs='?', help='show every number of this device with its source')
     args.add_output(devices)
@@ -66,6 +68,7 @@ def _fusion(arguments: argparse.Namespace) -> Fusion:
 
 
 def run_devices(arguments: argparse.Namespace) -> None:
+    rows: list[tuple]
     if arguments.name:
         device, = load_devices(arguments.name)
         entry = device.to_dict()
@@ -97,15 +100,17 @@ def run_block(arguments: argparse.Namespace) -> None:
         emit(_block_answer(model, spec, found[0], arguments), arguments.form, arguments.output)
 
 
-def _block_answer(model: LatencyModel, spec: NetworkSpec, block: BlockSpec, arguments) -> Answer:
+def _block_answer(model: LatencyModel, spec: NetworkSpec, block: BlockSpec,
+                  arguments: argparse.Namespace) -> Answer:
     if arguments.mode == 'spatial':
         latency = model.block(block, arguments.rate, arguments.dilated_rate, _fusion(arguments))
         said = f'masker {"fused into" if latency.masker_fused else "separate from"} conv1'
     else:
         latency = model.skipping_block(block, arguments.rate, arguments.mode)
         said = f'{arguments.mode} skipping, expected latency'
-    rows = [(o.name, o.total_us, o.data_us, o.compute_us, o.launch_us, 'x'.join(map(str, o.tile)))
-            for o in latency.operators]
+    rows: list[tuple] = [
+        (o.name, o.total_us, o.data_us, o.compute_us, o.launch_us, 'x'.join(map(str, o.tile)))
+        for o in latency.operators]
     rows += [('dynamic', latency.dynamic_us, None, None, None, None),
              ('static', latency.static_us, None, None, None, None)]
     return Answer(
@@ -116,12 +121,15 @@ def _block_answer(model: LatencyModel, spec: NetworkSpec, block: BlockSpec, argu
         {'block': dataclasses.asdict(latency), 'ratio': latency.ratio})
 
 
-def _rates(arguments, spec):
+def _rates(
+    arguments: argparse.Namespace,
+) -> tuple[NetworkSpec, ArrayLike, ArrayLike | None, str]:
     """Network, rates and dilated rates asked for, and a sentence on where they are from."""
     if arguments.rates:
         measured = load_report(arguments.rates)
         return (measured.network, measured.activation_rates, measured.dilated_rates,
                 f'rates measured per block, mean r = {measured.activation_rates.mean():.3f}')
+    spec = args.network(arguments)
     if arguments.macs_ratio is not None:
         rate = rate_for_macs_ratio(spec, arguments.macs_ratio)
         return spec, rate, None, f'r = {rate:.3f}, solved for F_dyn/F_stat = {arguments.macs_ratio}'
@@ -130,10 +138,11 @@ def _rates(arguments, spec):
 
 
 def run_network(arguments: argparse.Namespace) -> None:
-    spec = None if arguments.rates else args.network(arguments)
-    spec, rates, dilated, said = _rates(arguments, spec)
+    spec, rates, dilated, said = _rates(arguments)
     results = [model.network(spec, rates, dilated, _fusion(arguments))
                for model in args.models(arguments)]
+    columns: tuple[str, ...]
+    rows: list[tuple]
     if arguments.per_block:
         columns = ('device', 'block', 'r', 'static us', 'dynamic us', 'r_l', 'masker fused')
         rows = [(n.device, b.name, b.activation_rate, b.static_us, b.dynamic_us, b.ratio,

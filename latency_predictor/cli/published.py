@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+
 from ..model import LatencyModel
 from ..tables import TABLE_2, TABLE_3, cell_errors, detection_table, fusion_table
 from . import arguments as args
@@ -10,7 +12,7 @@ from .output import Answer, emit
 __all__ = ['add_parsers']
 
 
-def add_parsers(subparsers) -> None:
+def add_parsers(subparsers: argparse._SubParsersAction) -> None:
     one = subparsers.add_parser('table1', help='operator fusion, one block of stage 1 on V100')
     one.add_argument('--block', default='layer1.0', choices=('layer1.0', 'layer1.1'),
                      help='first block of the stage (default), or a later one with 4 x its input')
@@ -23,7 +25,7 @@ def add_parsers(subparsers) -> None:
         parser.set_defaults(run=run_detection, table=table, title=f'{name}: {says}')
 
 
-def run_table_1(arguments) -> None:
+def run_table_1(arguments: argparse.Namespace) -> None:
     rows = [(*row.fused, row.published_us, row.predicted_us,
              100 * (row.predicted_us / row.published_us - 1))
             for row in fusion_table(LatencyModel('v100'), arguments.block)]
@@ -32,7 +34,7 @@ def run_table_1(arguments) -> None:
                  'error %'), rows), arguments.form, arguments.output)
 
 
-def run_detection(arguments) -> None:
+def run_detection(arguments: argparse.Namespace) -> None:
     cells = detection_table(arguments.table)
     rows = [(c.row.framework, c.row.granularity or 'static', c.row.target, c.row.gmacs,
              c.activation_rate, c.device, c.published_ms, c.predicted_ms, 100 * c.error,
