@@ -6,7 +6,7 @@ MACs are counted as OpenMMLab counts FLOPs: one multiply–accumulate of a convo
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from torch import Tensor, nn
 
@@ -58,8 +58,8 @@ def block_cost(block: DynamicBlock, trace: BlockTrace) -> BlockCost:
     """The cost of ``block`` at the sizes of ``trace``."""
     first, *rest = [conv for conv, _ in block.branch_layers()]
     downsample = getattr(block, 'downsample', None)
-    shortcut = [] if downsample is None else downsample.modules()
-    shortcut = [module for module in shortcut if isinstance(module, nn.Conv2d)]
+    inside = [] if downsample is None else downsample.modules()
+    shortcut = [module for module in inside if isinstance(module, nn.Conv2d)]
     channels, logits = block.masker.conv.in_channels, block.masker.conv.weight.numel()
     return BlockCost(
         dilated=conv_macs(first, trace.conv1_size),
@@ -90,4 +90,5 @@ class NetworkCost:
     def dynamic(self, activation_rates: Sequence[Rate], dilated_rates: Sequence[Rate]) -> Rate:
         """F_dyn at one activation and one dilated rate per block."""
         rates = zip(self.blocks, activation_rates, dilated_rates, strict=True)
-        return self.fixed + sum(block.dynamic(r, dilated) for block, r, dilated in rates)
+        parts = [block.dynamic(r, dilated) for block, r, dilated in rates]
+        return cast(Rate, self.fixed + sum(parts))  # no blocks would leave the integer 0

@@ -9,6 +9,7 @@ import os
 import pickle
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import Any
 from urllib.parse import urlparse
 
 import mmengine.runner.checkpoint as mmengine_checkpoint
@@ -24,10 +25,10 @@ TRUST = 'LAS_MM_TRUST_CHECKPOINT'
 class _Dropped:
     """Stands where a checkpoint holds an object that is neither weights nor a plain type."""
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         pass
 
-    def __setstate__(self, state) -> None:
+    def __setstate__(self, state: Any) -> None:
         pass
 
 
@@ -47,7 +48,7 @@ _PASSED_OVER = [
 
 
 @CheckpointLoader.register_scheme(prefixes='', force=True)
-def load_from_local(filename: str, map_location=None) -> dict:
+def load_from_local(filename: str, map_location: Any = None) -> dict:
     """Load a checkpoint file without executing any code it may hold.
 
     Log histories and NumPy arrays in checkpoints of others are passed over; set the environment
@@ -74,14 +75,14 @@ def load_from_local(filename: str, map_location=None) -> dict:
             'types. Pass --trust-checkpoint only if you trust its source'
         ) from None
     except Exception as error:  # broken bytes lead torch to errors of many types
-        reason = ' '.join(str(error).split()) or type(error).__name__
+        said = ' '.join(str(error).split()) or type(error).__name__
         raise ValueError(
-            f'checkpoint: {str(path)!r} is truncated or not a checkpoint ({reason}); get it again'
+            f'checkpoint: {str(path)!r} is truncated or not a checkpoint ({said}); get it again'
         ) from None
 
 
 @CheckpointLoader.register_scheme(prefixes=('http://', 'https://'), force=True)
-def load_from_http(filename: str, map_location=None, **_) -> dict:
+def load_from_http(filename: str, map_location: Any = None, **_: Any) -> dict:
     """Load a checkpoint by URL, as safely as a local one; downloaded once, by the first process.
 
     Raises:

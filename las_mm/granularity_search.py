@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from las_mm.files import write_whole
-from las_mm.latency import describe_backbone
+from las_mm.latency import require_description
 from las_mm.models.backbone import find_backbone
 from latency_predictor import LatencyModel, NetworkSpec
 from latency_predictor.search import KNEE_TOLERANCE, SearchResult, search_granularity
@@ -33,7 +33,7 @@ def configured_network(cfg: Config, input_size: tuple[int, int]) -> NetworkSpec:
         )
     # Which S the config has does not matter here, so that it may leave it out.
     backbone.setdefault('granularity', '-'.join('1' * backbone.get('num_stages', 4)))
-    return describe_backbone(find_backbone(MODELS.build(backbone)), input_size)
+    return require_description(find_backbone(MODELS.build(backbone)), input_size)
 
 
 @dataclass(frozen=True)

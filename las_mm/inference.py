@@ -3,7 +3,7 @@
 import copy
 from statistics import median
 from time import perf_counter
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -143,7 +143,7 @@ class FoldedConv2d(nn.Conv2d):
     @property
     def original(self) -> nn.Conv2d:
         """The convolution that this one stands in for."""
-        return self._hidden[0][0]
+        return cast(nn.Conv2d, self._hidden[0][0])
 
     def folded(self, dtype: torch.dtype) -> FoldedConv:
         """The two as one convolution of that dtype."""
@@ -186,7 +186,8 @@ class FoldedNorm(nn.Module):
 
 def _fold_layer(layer: nn.ModuleList, dtype: torch.dtype) -> FoldedConv:
     """Folded, with the weight in channels-last memory, as oneDNN then keeps the output."""
-    return fold_conv(*layer, dtype, memory_format=torch.channels_last)
+    conv, norm = layer
+    return fold_conv(cast(nn.Conv2d, conv), norm, dtype, torch.channels_last)
 
 
 def _fold_children(parent: nn.Module) -> None:
@@ -234,7 +235,7 @@ def measure_backbone(
         raise ValueError(f'rounds: got {rounds}; give at least 1')
     dynamic = restore_after_inference(copy.deepcopy(backbone))
     networks = [optimize_for_inference(net, executor) for net in (make_static(backbone), dynamic)]
-    times = [[], []]
+    times: tuple[list[float], list[float]] = [], []
     for index in range(rounds + 2):
         for network, record in zip(networks, times, strict=True):
             milliseconds = _time_once(network, x)

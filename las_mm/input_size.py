@@ -15,7 +15,8 @@ def configured_input_size(cfg: Config) -> tuple[int, int]:
     """
     for hook in cfg.get('custom_hooks') or ():
         if hook['type'] == 'LatencyReportHook' and hook.get('input_size'):
-            return tuple(hook['input_size'])
+            height, width = hook['input_size']
+            return height, width
     size = None
     for step in _test_pipeline(cfg):
         size = _size_after(step, size)
@@ -25,7 +26,8 @@ def configured_input_size(cfg: Config) -> tuple[int, int]:
             'such as --input-size 224 224'
         )
     divisor = _preprocessor(cfg).get('pad_size_divisor') or 1
-    return tuple(-(-edge // divisor) * divisor for edge in size)
+    height, width = (-(-edge // divisor) * divisor for edge in size)
+    return height, width
 
 
 def _test_pipeline(cfg: Config) -> list[dict]:

@@ -31,10 +31,25 @@ def describe_backbone(backbone: DynamicBackbone, input_size: Size) -> NetworkSpe
             blocks.append(describe_block(block, stage, size))
     return NetworkSpec(
         name=backbone.title,
-        input_size=tuple(input_size),
+        input_size=input_size,
         stem=tuple(stem),
         blocks=tuple(blocks),
     )
+
+
+def require_description(backbone: DynamicBackbone, input_size: Size) -> NetworkSpec:
+    """:func:`describe_backbone`, for what cannot do without.
+
+    Raises:
+        ValueError: If the predictor has no model of the backbone.
+    """
+    network = describe_backbone(backbone, input_size)
+    if network is None:
+        raise ValueError(
+            f'backbone: the latency predictor has no model of {backbone.title}, only of residual '
+            'blocks; take a LASResNet or LASRegNet, or a share of FLOPs as target'
+        )
+    return network
 
 
 def describe_block(block: DynamicBlock, stage: int, size: Size) -> BlockSpec:
@@ -71,7 +86,9 @@ def _describe_stem(backbone: DynamicBackbone, size: Size) -> tuple[list[LayerSpe
     return stem, size
 
 
-def _layer(kind: str, inputs: int, outputs: int, size: Size, module: nn.Module) -> LayerSpec:
+def _layer(
+    kind: str, inputs: int, outputs: int, size: Size, module: nn.Conv2d | nn.MaxPool2d
+) -> LayerSpec:
     kernel, stride = module.kernel_size, module.stride
     return LayerSpec(
         kind,

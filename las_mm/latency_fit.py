@@ -7,6 +7,7 @@ activation rate r and the dilated rate.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -115,8 +116,8 @@ class LatencyFit:
 
     def block_ratios(self, activation_rates: Tensor, dilated_rates: Tensor) -> Tensor:
         """ℓ_dyn / ℓ_stat of each block, (blocks,)."""
-        static = {index: fit.static_us for fit in self.fits for index in fit.blocks}
-        static = activation_rates.new_tensor([static[index] for index in sorted(static)])
+        times = {index: fit.static_us for fit in self.fits for index in fit.blocks}
+        static = activation_rates.new_tensor([times[index] for index in sorted(times)])
         return self.blocks_us(activation_rates, dilated_rates) / static
 
     def ratio(self, activation_rates: Tensor, dilated_rates: Tensor) -> Tensor:
@@ -128,7 +129,7 @@ class LatencyFit:
         """The same with its tables on a device."""
 
         fits = [
-            replace(fit, options=tuple(table.to(device) for table in fit.options))
+            replace(fit, options=(fit.options[0].to(device), fit.options[1].to(device)))
             for fit in self.fits
         ]
         return replace(self, fits=tuple(fits))
@@ -157,18 +158,19 @@ def uniform_rates(network: NetworkSpec, rate: float) -> tuple[Tensor, Tensor]:
     dilated = []
     for block in network.blocks:
         inner = (block.stride, block.dilation) if block.kind == 'bottleneck' else (1, 1)
-        dilated.append(float(expected_dilated_rate(rate, block.granularity, *inner)))
+        size = block.granularity or max(block.height, block.width)
+        dilated.append(float(expected_dilated_rate(rate, size, *inner)))
     return torch.full((len(dilated),), float(rate)), torch.tensor(dilated)
 
 
 def _fit_block(model: LatencyModel, block: BlockSpec, where: tuple[int, ...]) -> BlockFit:
     patches = _patch_rates(block)
-    tables = tuple(
-        _fit_table(lambda r, d, fused=fused: _predict(model, block, r, d, fused), patches, DILATED)
+    fused, separate = (
+        _fit_table(partial(_predict, model, block, fused), patches, DILATED)
         for fused in (True, False)
     )
     static = model.block(block.with_granularity(None)).static_us
-    return BlockFit(where, tables, static)
+    return BlockFit(where, (fused, separate), static)
 
 
 def _patch_rates(block: BlockSpec) -> np.ndarray:
@@ -180,7 +182,9 @@ def _patch_rates(block: BlockSpec) -> np.ndarray:
     return np.arange(rows * columns + 1) / (rows * columns)
 
 
-def _predict(model, block, activation, dilated, fused) -> np.ndarray:
+def _predict(
+    model: LatencyModel, block: BlockSpec, fused: bool, activation: np.ndarray, dilated: np.ndarray
+) -> np.ndarray:
     """The predictor's microseconds at rates (n,), in one vectorised search."""
     blocks = tuple(replace(block, name=str(index)) for index in range(len(activation)))
     fusion = Fusion(masker_conv1=fused)
@@ -224,7 +228,9 @@ def _grid(predict: Lookup, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return predict(one.ravel(), other.ravel()).reshape(one.shape)
 
 
-def _missing(predict, lattice, rows, columns, whole) -> np.ndarray:
+def _missing(
+    predict: Lookup, lattice: np.ndarray, rows: np.ndarray, columns: np.ndarray, whole: np.ndarray
+) -> np.ndarray:
     """Indices halfway between rows where the interpolation is not good enough."""
     middle = (rows[:-1] + rows[1:]) // 2
     open_ = np.flatnonzero(middle > rows[:-1])
@@ -237,7 +243,14 @@ def _missing(predict, lattice, rows, columns, whole) -> np.ndarray:
     return middle[open_][(np.abs(guess / true - 1) > BLOCK_TOLERANCE).any(1)]
 
 
-def _extended(predict, lattice, rows, new, columns, whole):
+def _extended(
+    predict: Lookup,
+    lattice: np.ndarray,
+    rows: np.ndarray,
+    new: np.ndarray,
+    columns: np.ndarray,
+    whole: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
     """The table and its row indices with further rows."""
     if not len(new):
         return whole, rows
@@ -246,7 +259,9 @@ def _extended(predict, lattice, rows, new, columns, whole):
     return np.r_[whole, _grid(predict, lattice[new], columns)][order], both[order]
 
 
-def _errors(fit: LatencyFit, model, network: NetworkSpec, tries: int) -> tuple[float, float]:
+def _errors(
+    fit: LatencyFit, model: LatencyModel, network: NetworkSpec, tries: int
+) -> tuple[float, float]:
     """Largest relative error of the network and of a block at random numbers of patches."""
     generator = np.random.default_rng(0)
     sums, worst = np.zeros((2, tries)), 0.0
@@ -256,7 +271,7 @@ def _errors(fit: LatencyFit, model, network: NetworkSpec, tries: int) -> tuple[f
         # At S = 1 a patch with its halo covers nine pixels, but halos overlap.
         highest = np.minimum(1, 3 * activation)
         dilated = activation + generator.random(tries) * (highest - activation)
-        true = np.minimum(*(_predict(model, block, activation, dilated, f) for f in (True, False)))
+        true = np.minimum(*(_predict(model, block, f, activation, dilated) for f in (True, False)))
         ours = part(torch.tensor(activation), torch.tensor(dilated)).numpy()
         worst = max(worst, float(np.abs(ours / true - 1).max()))
         sums += len(part.blocks) * np.stack([ours, true])

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose
 from mmengine.registry import DATASETS, MODELS, VISUALIZERS, init_default_scope
 from mmengine.runner import load_checkpoint
-from torch import nn
 
 from las_mm.data import require_data
 from las_mm.layers import BlockTrace
@@ -52,7 +51,7 @@ class Predictor:
 
     def __init__(self, cfg: Config, checkpoint: str, device: str = 'cpu') -> None:
         init_default_scope(cfg.get('default_scope', 'mmdet'))
-        self.model: nn.Module = MODELS.build(cfg.model)
+        self.model: Any = MODELS.build(cfg.model)
         saved = load_checkpoint(self.model, checkpoint, map_location='cpu')
         self.model.to(device).eval()
         self.backbone = find_backbone(self.model)
@@ -96,7 +95,7 @@ class Predictor:
         return self.visualizer.visualize_cls(original, sample, draw_gt=False, rescale_factor=2)
 
 
-def _test_dataset(cfg: Config) -> dict:
+def _test_dataset(cfg: Config) -> ConfigDict:
     dataset = cfg.test_dataloader.dataset
     while 'dataset' in dataset:
         dataset = dataset['dataset']

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -25,8 +26,8 @@ class RateMeter:
 
     images: int = 0
     names: tuple[str, ...] = ()
-    rates: Tensor | int = 0
-    macs: Tensor | int = 0
+    rates: Tensor = field(default_factory=partial(torch.zeros, ()))
+    macs: Tensor = field(default_factory=partial(torch.zeros, ()))
     fixed_macs: float = 0.0
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
 
@@ -51,7 +52,7 @@ class RateMeter:
         self.rates = self.rates + rates.sum(-1).cpu()
         self.macs = self.macs + torch.tensor(macs, dtype=torch.float64)
         self.fixed_macs += images * cost.fixed
-        self.sizes[tuple(size)] += images
+        self.sizes[size] += images
 
     def merge(self, other: 'RateMeter') -> None:
         """Add what another process saw."""

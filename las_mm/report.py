@@ -133,9 +133,10 @@ def scalars(report: Report) -> dict[str, float]:
 def render(report: Report, width: int = 100) -> str:
     """The report as text: a table per stage, per block and per device."""
     tables = [_rate_table(report, 'stages'), _rate_table(report, 'blocks'), _device_table(report)]
-    console = Console(width=width, file=StringIO())
+    text = StringIO()
+    console = Console(width=width, file=text)
     console.print(*(table for table in tables if table.row_count), _summary(report), sep='\n')
-    return console.file.getvalue()
+    return text.getvalue()
 
 
 def _rate_table(report: Report, level: str) -> Table:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from las_mm.files import read_json
@@ -102,7 +103,7 @@ def plot_tradeoff(
     return figure
 
 
-def _panel(ax, runs: Sequence[Run], costs: Sequence[float], title: str) -> None:
+def _panel(ax: Axes, runs: Sequence[Run], costs: Sequence[float], title: str) -> None:
     for label in dict.fromkeys(run.label for run in runs):
         points = [(c, r.accuracy) for c, r in zip(costs, runs, strict=True) if r.label == label]
         ax.plot(*zip(*sorted(points), strict=True), 'o-', markersize=4, label=label)

@@ -6,6 +6,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -79,7 +80,7 @@ def mask_panels(
 def _panel(image: np.ndarray, name: str, traces: list[BlockTrace], index: int) -> MaskPanel:
     size = image.shape[:2]
     masks = [F.interpolate(t.pixel_mask[index, None].float(), size=size)[0, 0] for t in traces]
-    computed = sum(masks) / len(masks)
+    computed = torch.stack(masks).mean(0)
     rate = sum(t.activation_rate[index].item() for t in traces) / len(traces)
     title = f'{name}, S={traces[0].granularity}, r={rate:.2f}'
     return MaskPanel(title, dim_skipped(image, computed.cpu().numpy()))

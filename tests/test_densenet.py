@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import las_mm  # noqa: F401  (registers the backbones)
 from las_mm.inference import optimize_for_inference
-from las_mm.latency import describe_backbone
+from las_mm.latency import describe_backbone, require_description
 from las_mm.ops import upsample_mask
 from las_mm.rates import RateMeter
 from las_mm.report import build_report, render
@@ -158,3 +158,8 @@ def test_planned_for_a_cuda_graph():
     assert run.plan.stages == ()
     for out, dense in zip(run(x), expected, strict=True):
         assert (out - dense).abs().max() <= 1e-5 * dense.abs().max()
+
+
+def test_a_latency_target_is_refused_with_the_reason():
+    with pytest.raises(ValueError, match='no model of LAS-DenseNet-custom.* share of FLOPs'):
+        require_description(build(), (64, 64))

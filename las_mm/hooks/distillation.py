@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import HOOKS, MODELS
-from mmengine.runner import CheckpointLoader
+from mmengine.runner import CheckpointLoader, Runner
 from torch import Tensor, nn
 
 from las_mm.checks import check_number
@@ -65,7 +65,7 @@ class DistillationHook(ModelLossHook):
         self.teacher = teacher.to(device).eval().requires_grad_(False)
         self.source: LogitSource = logit_source(model)
 
-    def after_train(self, runner) -> None:
+    def after_train(self, runner: Runner) -> None:
         super().after_train(runner)
         self.source.remove()
 
@@ -95,13 +95,15 @@ def _load_teacher(teacher: nn.Module, path: str) -> None:
         )
 
 
-def _model_config(teacher: str | dict) -> ConfigDict:
+def _model_config(teacher: str | Path | dict) -> ConfigDict:
     """The ``model`` of a config file, a config or itself a model's dict; without its init."""
     if isinstance(teacher, str | Path):
         if '::' not in str(teacher) and not Path(teacher).is_file():
             raise FileNotFoundError(f'teacher: no config file {str(teacher)!r}; check the path')
-        teacher = Config.fromfile(teacher) if '::' not in str(teacher) else _packaged(str(teacher))
-    model = ConfigDict(teacher.get('model', teacher))
+        config = Config.fromfile(teacher) if '::' not in str(teacher) else _packaged(str(teacher))
+    else:
+        config = teacher
+    model = ConfigDict(config.get('model', config))
     if 'type' not in model:
         raise ValueError('teacher: has no model; give a config, its path, or a model dict')
     return model

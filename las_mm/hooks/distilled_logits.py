@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+FrameworkModel = Any  # an nn.Module, which for a type checker has tensors and modules alike
+
 
 class LogitSource(ABC):
     """Keeps what the student's modules returned in the last forward and asks the teacher for it.
@@ -34,7 +36,7 @@ class LogitSource(ABC):
             handle.remove()
 
     @abstractmethod
-    def teacher_logits(self, teacher: nn.Module, inputs: Tensor) -> Tensor:
+    def teacher_logits(self, teacher: FrameworkModel, inputs: Tensor) -> Tensor:
         """(rows, classes) of the teacher for the student's last forward; called first."""
 
     @abstractmethod
@@ -45,11 +47,11 @@ class LogitSource(ABC):
 class ClassifierLogits(LogitSource):
     """Class logits of the images, for mmpretrain's classifiers."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: FrameworkModel) -> None:
         super().__init__(model.head)
         self._head = model.head
 
-    def teacher_logits(self, teacher: nn.Module, inputs: Tensor) -> Tensor:
+    def teacher_logits(self, teacher: FrameworkModel, inputs: Tensor) -> Tensor:
         return teacher.head(teacher.extract_feat(inputs))
 
     def student_logits(self) -> Tensor:
@@ -59,13 +61,13 @@ class ClassifierLogits(LogitSource):
 class ProposalLogits(LogitSource):
     """Class logits of the sampled proposals, for mmdet's two-stage detectors."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: FrameworkModel) -> None:
         self._extractor = model.roi_head.bbox_roi_extractor
         self._head = model.roi_head.bbox_head
         self.sigmoid = bool(getattr(self._head.loss_cls, 'use_sigmoid', False))
         super().__init__(self._extractor, self._head)
 
-    def teacher_logits(self, teacher: nn.Module, inputs: Tensor) -> Tensor:
+    def teacher_logits(self, teacher: FrameworkModel, inputs: Tensor) -> Tensor:
         (levels, rois, *_), _ = self.call(self._extractor)
         head = teacher.roi_head
         pooled = head.bbox_roi_extractor(teacher.extract_feat(inputs)[: len(levels)], rois)
@@ -80,7 +82,7 @@ class ProposalLogits(LogitSource):
 class AnchorLogits(LogitSource):
     """Class logits of every anchor or point, for mmdet's one-stage detectors."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: FrameworkModel) -> None:
         self._head = model.bbox_head
         self.sigmoid = bool(self._head.use_sigmoid_cls)
         super().__init__(self._head)
@@ -89,7 +91,7 @@ class AnchorLogits(LogitSource):
         classes = self._head.cls_out_channels
         return torch.cat([level.permute(0, 2, 3, 1).reshape(-1, classes) for level in scores])
 
-    def teacher_logits(self, teacher: nn.Module, inputs: Tensor) -> Tensor:
+    def teacher_logits(self, teacher: FrameworkModel, inputs: Tensor) -> Tensor:
         return self._rows(teacher.bbox_head(teacher.extract_feat(inputs))[0])
 
     def student_logits(self) -> Tensor:

@@ -10,7 +10,7 @@ from mmengine.fileio import dump
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from torch import Tensor, nn
+from torch import Tensor
 
 from las_mm.inference import measure_backbone
 from las_mm.latency import describe_backbone
@@ -58,7 +58,7 @@ class LatencyReportHook(Hook):
         for device in devices:
             load_device(device)
         self.devices, self.precision = list(devices), precision
-        self.input_size = tuple(input_size) if input_size else None
+        self.input_size = (input_size[0], input_size[1]) if input_size else None
         self.measure, self.file_name = measure, file_name
 
     def before_test(self, runner: Runner) -> None:
@@ -114,7 +114,7 @@ class LatencyReportHook(Hook):
         return report
 
     @torch.no_grad()
-    def _after_backbone(self, backbone: nn.Module, args: tuple, output: Any) -> None:
+    def _after_backbone(self, backbone: DynamicBackbone, args: tuple, output: Any) -> None:
         cost = backbone.cost(self.extra_macs)
         self.meter.update(backbone.traces, cost, backbone.input_size)
         if self.measure:

@@ -74,7 +74,7 @@ class MaskVisualizationHook(Hook):
         data_batch: Any = None,
         outputs: Sequence | None = None,
     ) -> None:
-        if not is_main_process():
+        if not is_main_process() or outputs is None:
             return
         # Test-time augmentation runs the network several times: its traces are of the last.
         if len(outputs) != len(self.backbone.traces[0].mask):

@@ -1,7 +1,7 @@
 """How a hook adds losses to any detector or classifier without forking it."""
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, cast
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 def unwrapped(model: nn.Module) -> nn.Module:
     """The model inside DistributedDataParallel and the like."""
-    return model.module if is_model_wrapper(model) else model
+    return cast(nn.Module, model.module) if is_model_wrapper(model) else model
 
 
 def training_progress(runner: Runner, by_epoch: bool = False) -> float:

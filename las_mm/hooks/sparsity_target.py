@@ -1,7 +1,7 @@
 """What the sparsity loss pulls to its target: the network's MACs or its predicted latency."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from las_mm.checks import check_number
 from las_mm.input_size import configured_input_size
-from las_mm.latency import describe_backbone
+from las_mm.latency import require_description
 from las_mm.latency_fit import fit_latency, uniform_rates
 from las_mm.models.backbone import classifier_macs, find_backbone
 from latency_predictor import LatencyModel
@@ -53,7 +53,7 @@ class FlopsTarget(Target):
         cost = self.backbone.cost(classifier_macs(self.model))
         blocks = zip(cost.blocks, rates, dilated, strict=True)
         ratios = torch.stack([b.dynamic(r, d) / b.static for b, r, d in blocks])
-        return cost.dynamic(rates, dilated) / cost.static, ratios
+        return cost.dynamic(list(rates), list(dilated)) / cost.static, ratios
 
 
 class LatencyTarget(Target):
@@ -84,7 +84,7 @@ class LatencyTarget(Target):
     def prepare(self, model: nn.Module, runner: Runner) -> None:
         super().prepare(model, runner)
         size = self.target.get('input_size') or configured_input_size(runner.cfg)
-        network = describe_backbone(self.backbone, tuple(size))
+        network = require_description(self.backbone, (size[0], size[1]))
         fit = fit_latency(self.predictor, network)
         self.static_ms = fit.static_us / 1e3
         self.value = self.target.get('latency') or self.target['latency_ms'] / self.static_ms
@@ -109,7 +109,7 @@ class LatencyTarget(Target):
         return self.fit.ratio(rates, dilated), self.fit.block_ratios(rates, dilated)
 
 
-def _solve(ratio, target: float, steps: int = 20) -> float:
+def _solve(ratio: Callable[[float], Tensor], target: float, steps: int = 20) -> float:
     """The rate in [0, 1] at which ``ratio`` reaches ``target``, by bisection."""
     low, high = 0.0, 1.0
     for _ in range(steps):

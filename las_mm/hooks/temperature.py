@@ -50,7 +50,9 @@ class GumbelTemperatureHook(Hook):
         """τ at ``progress`` in [0, 1]."""
         return self.start * (self.end / self.start) ** progress
 
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None):
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
+    ) -> None:
         progress = training_progress(runner, self.by_epoch)
         temperature = self.temperature(progress)
         backbone = find_backbone(unwrapped(runner.model))

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import checkpoint
 
 from las_mm.ops import conv_size
@@ -16,7 +18,7 @@ from .masker import Masker
 from .trace import BlockTrace
 
 
-class DynamicBlock:
+class DynamicBlock(nn.Module):
     """Mixin that turns a residual block into a spatial-wise dynamic one.
 
     It expects of the block what torchvision's, mmdet's and mmpretrain's have in common:
@@ -28,11 +30,26 @@ class DynamicBlock:
     with M the masker's decision upsampled by S: skipped pixels carry relu(identity).
     """
 
+    conv1: nn.Conv2d
+    conv2: nn.Conv2d
+    conv3: nn.Conv2d
+    relu: nn.Module
+    downsample: nn.Module | None
     masker: Masker
     name: str = ''
     executor: str = 'dense'
     with_cp: bool = False
-    plain_branch: bool = True  # branch() is branch_layers() with ReLU between them, nothing more
+
+    if TYPE_CHECKING:  # at run time these would hide the framework's
+
+        @property
+        def norm1(self) -> nn.Module: ...
+
+        @property
+        def norm2(self) -> nn.Module: ...
+
+        @property
+        def norm3(self) -> nn.Module: ...
 
     def make_dynamic(self, granularity: int, name: str = '', **masker: float) -> None:
         """Give the block a masker.
@@ -56,7 +73,12 @@ class DynamicBlock:
         """Stride of the whole block."""
         return self.conv1.stride[0] * self.conv2.stride[0]
 
-    def branch_layers(self) -> Iterator[tuple[nn.Module, nn.Module]]:
+    @property
+    def plain_branch(self) -> bool:
+        """Whether :meth:`branch` is :meth:`branch_layers` with ReLU between them, nothing more."""
+        return True
+
+    def branch_layers(self) -> Iterator[tuple[nn.Conv2d, nn.Module]]:
         """(convolution, normalisation) pairs of the residual branch, in order."""
         yield self.conv1, self.norm1
         yield self.conv2, self.norm2
@@ -199,12 +221,12 @@ class DynamicBlock:
 @contextmanager
 def untracked(norms: Sequence[nn.Module]) -> Iterator[None]:
     """Keep batch norms from moving their running statistics, in whichever mode they are."""
-    norms = [norm for norm in norms if getattr(norm, 'track_running_stats', False)]
-    states = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
+    tracking = [n for n in norms if isinstance(n, _NormBase) and n.track_running_stats]
+    states = [(norm.momentum, norm.num_batches_tracked) for norm in tracking]
+    for norm in tracking:
         norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for norm, state in zip(norms, states, strict=True):
+        for norm, state in zip(tracking, states, strict=True):
             norm.momentum, norm.num_batches_tracked = state

@@ -1,5 +1,7 @@
 """The masker M: which patches of a block's output are worth computing (Sec. 3.2)."""
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -49,7 +51,11 @@ class Masker(nn.Module):
         """Reset weights and biases; also mmengine's hook, called after a backbone's own init."""
         self.conv.reset_parameters()
         with torch.no_grad():
-            self.conv.bias.copy_(torch.tensor(self.biases))
+            self._bias.copy_(torch.tensor(self.biases))
+
+    @property
+    def _bias(self) -> Tensor:
+        return cast(Tensor, self.conv.bias)
 
     def logits(self, x: Tensor) -> Tensor:
         """Keep and skip logits of each patch: (N, C, H, W) -> (N, 2, h, w).
@@ -64,7 +70,7 @@ class Masker(nn.Module):
 
     def difference(self) -> tuple[Tensor, Tensor]:
         """The weight row (C,) and bias () whose sign decides in inference (Eq. 3), in double."""
-        weight, bias = self.conv.weight.detach().double(), self.conv.bias.detach().double()
+        weight, bias = self.conv.weight.detach().double(), self._bias.detach().double()
         return (weight[0] - weight[1]).flatten(), bias[0] - bias[1]
 
     def margin(self, x: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """What makes a staged backbone dynamic, whichever framework the backbone comes from."""
 
 from collections.abc import Sequence
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -10,9 +11,12 @@ from las_mm.ops import conv_size, parse_granularity
 from las_mm.ops.executors import check_executor
 
 from .fitting import check_fit
+from .framework_backbone import Backbone
+
+Stage = Sequence[DynamicBlock]
 
 
-class DynamicBackbone:
+class DynamicBackbone(Backbone):
     """Mixin for backbones whose stages consist of :class:`DynamicBlock`.
 
     By default the stages are ``layer1``, ``layer2``, …, and what lies outside of them is a stem; a
@@ -22,6 +26,7 @@ class DynamicBackbone:
     """
 
     freeze_maskers: bool = False
+    input_size: tuple[int, int]
 
     def make_dynamic(
         self,
@@ -51,10 +56,10 @@ class DynamicBackbone:
         self.register_load_state_dict_pre_hook(check_fit)
 
     @property
-    def dynamic_stages(self) -> dict[str, nn.Module]:
+    def dynamic_stages(self) -> dict[str, Stage]:
         """The stages, each a sequence of blocks, by their names in the state dict."""
         children = self.named_children()
-        return {name: stage for name, stage in children if name.startswith('layer')}
+        return {name: cast(Stage, stage) for name, stage in children if name.startswith('layer')}
 
     @property
     def title(self) -> str:
@@ -73,8 +78,9 @@ class DynamicBackbone:
         Raises:
             ValueError: If there was no forward yet.
         """
-        traces = [block.trace for block in self.blocks]
-        if None in traces:
+        blocks = self.blocks
+        traces = [trace for block in blocks if (trace := block.trace) is not None]
+        if len(traces) < len(blocks):
             raise ValueError('traces: there are none before the first forward of the backbone')
         return traces
 
@@ -107,6 +113,7 @@ class DynamicBackbone:
     def stem_layers(self) -> list[nn.Conv2d | nn.MaxPool2d]:
         """Convolutions and pooling before the first block, in order."""
         stem = self.stem if getattr(self, 'deep_stem', False) else self.conv1
+        layers: list[nn.Conv2d | nn.MaxPool2d]
         layers = [module for module in stem.modules() if isinstance(module, nn.Conv2d)]
         return [*layers, self.maxpool] if hasattr(self, 'maxpool') else layers
 
@@ -118,12 +125,13 @@ class DynamicBackbone:
                 size = conv_size(size, layer.stride[0])
                 macs += conv_macs(layer, size)
             else:
-                size = conv_size(size, layer.stride)
+                size = conv_size(size, cast(int, layer.stride))
         return macs
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """The framework's forward on images (N, 3, H, W); remembers (H, W) for :meth:`cost`."""
-        self.input_size = tuple(x.shape[-2:])
+        height, width = x.shape[-2:]
+        self.input_size = height, width
         return super().forward(x)
 
     def train(self, mode: bool = True) -> 'DynamicBackbone':

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from las_mm.accounting import conv_macs
 from las_mm.layers import DynamicBlock
 
-from .backbone import DynamicBackbone
+from .backbone import DynamicBackbone, Stage
 
 
 class LASDenseLayer(DynamicBlock, DenseLayer):
@@ -23,13 +23,10 @@ class LASDenseLayer(DynamicBlock, DenseLayer):
     """
 
     plain_branch = False
+    act: nn.Module
+    drop_rate: float
 
-    @property
-    def with_cp(self) -> bool:
-        """Whether the backward pass computes the branch again, DenseNet's ``memory_efficient``."""
-        return self.memory_efficient
-
-    def branch_layers(self) -> Iterator[tuple[nn.Module, nn.Module]]:
+    def branch_layers(self) -> Iterator[tuple[nn.Conv2d, nn.Module]]:
         yield self.conv1, self.norm1
         yield self.conv2, self.norm2
 
@@ -41,9 +38,9 @@ class LASDenseLayer(DynamicBlock, DenseLayer):
     def finish(self, branch: Tensor, x: Tensor) -> Tensor:
         return branch
 
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
+    def forward(self, x: Sequence[Tensor] | Tensor, private: bool = False) -> Tensor:
         """Features (N, C_i, H, W) of all layers before -> new ones (N, growth_rate, H, W)."""
-        return super().forward(torch.cat(list(features), 1))
+        return super().forward(x if isinstance(x, Tensor) else torch.cat(list(x), 1), private)
 
 
 @MODELS.register_module()
@@ -81,16 +78,22 @@ class LASDenseNet(DynamicBackbone, DenseNet):
         for layer in self.modules():
             if type(layer) is DenseLayer:
                 layer.__class__ = LASDenseLayer  # DenseNet names its layers' class in its own code
+                layer.with_cp = layer.memory_efficient  # both: compute again in the backward pass
         self.make_dynamic(granularity, executor, freeze_maskers, masker)
         self.arch_name = arch if isinstance(arch, str) else 'custom'
         self._freeze_stages()  # again: now there are maskers
+
+    # What DenseNet is made of; type checkers cannot know what these modules have inside.
+    stem: Any
+    stages: Any
+    transitions: Any
 
     @property
     def title(self) -> str:
         return f'LAS-DenseNet-{self.arch_name}'
 
     @property
-    def dynamic_stages(self) -> dict[str, nn.Module]:
+    def dynamic_stages(self) -> dict[str, Stage]:
         return {f'stages.{index}.block': stage.block for index, stage in enumerate(self.stages)}
 
     @property

@@ -2,11 +2,10 @@
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
-from torch import nn
 
-
-def check_fit(backbone: nn.Module, state_dict: dict, prefix: str, *_) -> None:
+def check_fit(backbone: Any, state_dict: dict, prefix: str, *_: Any) -> None:
     """Pre-hook of ``load_state_dict``: is this a checkpoint of the same network?
 
     Missing and unexpected names are left to the loader, as maskers are missing in any static

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from las_mm.layers import DynamicBlock, SqueezeExcitation
 
 from .backbone import DynamicBackbone, refuse_options
+from .framework_backbone import Backbone
 
 
 def _arch(w0: int, wa: float, wm: float, group_w: int, depth: int, se_ratio: float = 0) -> dict:
@@ -54,7 +55,7 @@ class GatedBlock(DynamicBlock):
         return self.norm3(self.conv3(self.se(x, pixels)))
 
 
-class SERegNetMixin:
+class SERegNetMixin(Backbone):
     """Static RegNetX/Y; mixed into a framework's RegNet, which has no squeeze-and-excitation.
 
     Args:

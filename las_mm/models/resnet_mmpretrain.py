@@ -1,5 +1,7 @@
 """LAS-ResNet as a backbone of mmpretrain's classifiers."""
 
+from typing import Any
+
 from mmpretrain.models.backbones.resnet import BasicBlock, Bottleneck, ResLayer, ResNet
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
@@ -11,6 +13,8 @@ from .resnet import LASResNetMixin
 
 class DropPathBlock(DynamicBlock):
     """mmpretrain's blocks drop the residual branch of whole samples in training."""
+
+    drop_path: nn.Module
 
     def branch(self, x: Tensor, pixels: Tensor | None = None) -> Tensor:
         return self.drop_path(super().branch(x, pixels))
@@ -43,5 +47,5 @@ class LASResNet(LASResNetMixin, ResNet):
 
     dynamic_blocks = {BasicBlock: LASBasicBlock, Bottleneck: LASBottleneck}
 
-    def make_res_layer(self, block: type[nn.Module], **kwargs) -> LASResLayer:
+    def make_res_layer(self, block: type[nn.Module], **kwargs: Any) -> LASResLayer:
         return LASResLayer(block=self.dynamic_blocks[block], **kwargs)

@@ -47,6 +47,9 @@ class TorchLASResNet(DynamicBackbone, ResNet):
         TypeError, ValueError: If an argument is not one of the allowed ones.
     """
 
+    bn1: nn.Module
+    relu: nn.Module
+
     def __init__(
         self,
         depth: int,
@@ -62,7 +65,7 @@ class TorchLASResNet(DynamicBackbone, ResNet):
         """(N, 3, H, W) -> the output of each stage, at strides 4, 8, 16 and 32."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         outs = []
-        for stage in self.dynamic_stages.values():
-            x = stage(x)
+        for name in self.dynamic_stages:
+            x = getattr(self, name)(x)
             outs.append(x)
         return tuple(outs)

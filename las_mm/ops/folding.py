@@ -6,7 +6,7 @@ layers into convolution layers". Every sparse executor starts from here.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -88,10 +88,11 @@ def fold_conv(
     if conv.bias is not None:
         bias += conv.bias.detach()
     if isinstance(norm, _BatchNorm):
-        scale = (norm.running_var.double() + norm.eps).rsqrt()
+        mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
+        scale = (variance.double() + norm.eps).rsqrt()
         if norm.weight is not None:
             scale = scale * norm.weight.detach()
-        bias = (bias - norm.running_mean) * scale
+        bias = (bias - mean) * scale
         if norm.bias is not None:
             bias = bias + norm.bias.detach()
         weight = weight * scale.float().view(-1, 1, 1, 1)
@@ -106,12 +107,12 @@ def fold_block(block: 'DynamicBlock', dtype: torch.dtype) -> FoldedBlock:
         block: The block.
         dtype: Of the folded weights: that of the features the block will run on.
     """
-    *pool, conv, norm = [None, None] if block.downsample is None else block.downsample.children()
-    return FoldedBlock(
-        convs=tuple(fold_conv(*layer, dtype) for layer in block.branch_layers()),
-        shortcut=None if conv is None else fold_conv(conv, norm, dtype),
-        pool=pool[0] if pool else None,
-    )
+    convs = tuple(fold_conv(conv, norm, dtype) for conv, norm in block.branch_layers())
+    if block.downsample is None:
+        return FoldedBlock(convs, shortcut=None, pool=None)
+    *pool, conv, norm = block.downsample.children()
+    shortcut = fold_conv(cast(nn.Conv2d, conv), norm, dtype)
+    return FoldedBlock(convs, shortcut, pool[0] if pool else None)
 
 
 def why_not_foldable(block: 'DynamicBlock', dtype: torch.dtype) -> str | None:
@@ -123,11 +124,12 @@ def why_not_foldable(block: 'DynamicBlock', dtype: torch.dtype) -> str | None:
         return f'the branch of {type(block).__name__} is more than its convolutions'
     if type(block.relu) is not nn.ReLU:
         return f'its activation is {type(block.relu).__name__}, not ReLU'
-    shortcut = [] if block.downsample is None else list(block.downsample.children())
-    *pool, conv, norm = shortcut or (None, None)
-    if shortcut and (len(pool) > 1 or not isinstance(conv, nn.Conv2d)):
-        return 'its shortcut is not [pooling,] convolution, norm'
-    layers = [*block.branch_layers(), *([(conv, norm)] if shortcut else [])]
+    layers = list(block.branch_layers())
+    if block.downsample is not None:
+        *pool, conv, norm = block.downsample.children()
+        if len(pool) > 1 or not isinstance(conv, nn.Conv2d):
+            return 'its shortcut is not [pooling,] convolution, norm'
+        layers.append((conv, norm))
     reasons = (why_not_foldable_layer(*layer) for layer in layers)
     return next((reason for reason in reasons if reason), None)
 
@@ -152,7 +154,7 @@ class _Memory:
     """What was made of one block, and of which parameters."""
 
     slots: '_Slots'
-    state: list
+    state: list | None
     made: dict
 
 
@@ -216,8 +218,8 @@ class _Slots:
 
     def state(self) -> list | None:
         """What changes when the content of a slot does; quick, it is asked for every forward."""
-        tensors = [owner.get(key) for owner, key in self.tensors]
-        modules = [owner.get(key) for owner, key in self.modules]
+        tensors: list[Any] = [owner.get(key) for owner, key in self.tensors]
+        modules: list[Any] = [owner.get(key) for owner, key in self.modules]
         state = [*map(id, tensors), *map(id, modules)]
         if id(None) in state:  # something was removed
             return None

@@ -23,13 +23,9 @@ def parse_granularity(value: str | Sequence[int], num_stages: int = 4) -> tuple[
     """
     example = '-'.join('4471'[:num_stages])
     hint = f"give {num_stages} integers >= 1, one per stage, such as '{example}'"
-    entries = value.split('-') if isinstance(value, str) else value
+    entries = _integers(value) if isinstance(value, str) else value
     if not isinstance(entries, Sequence):
         raise TypeError(f'granularity: got {value!r}; {hint}')
-    if isinstance(value, str):
-        if not all(entry.isdecimal() for entry in entries):
-            raise ValueError(f'granularity: got {value!r}; {hint}')
-        entries = [int(entry) for entry in entries]
     if any(isinstance(entry, bool) or not isinstance(entry, int) for entry in entries):
         raise TypeError(f'granularity: got {value!r}; {hint}')
     if len(entries) != num_stages or min(entries) < 1:
@@ -37,7 +33,13 @@ def parse_granularity(value: str | Sequence[int], num_stages: int = 4) -> tuple[
     return tuple(entries)
 
 
-def conv_size(size: tuple[int, int], stride: int) -> tuple[int, int]:
+def _integers(text: str) -> list[int]:
+    """The numbers of '4-4-7-1'; none if there is anything else between the dashes."""
+    parts = text.split('-')
+    return [int(part) for part in parts] if all(part.isdecimal() for part in parts) else []
+
+
+def conv_size(size: Sequence[int], stride: int) -> tuple[int, int]:
     """Output (H, W) of a "same"-padded convolution of the given stride on an (H, W) input."""
     return ceil(size[0] / stride), ceil(size[1] / stride)
 

@@ -41,7 +41,8 @@ def execute_rows(
     """
     folded = remember(fold_block, block, x.dtype, checked=True)
     first, *middle, last = folded.convs
-    hidden_size = conv_size(x.shape[-2:], first.stride)
+    height, width = x.shape[-2:]
+    hidden_size = conv_size((height, width), first.stride)
     size = conv_size(hidden_size, folded.convs[1].stride)
     mask = block.masker(x) if block.is_dynamic else None
     if mask is None:
@@ -53,7 +54,7 @@ def execute_rows(
 
     hidden = x.new_zeros(len(x) * hidden_size[0] * hidden_size[1] + 1, len(first.bias))
     sites = _sites(needed)
-    values = _conv_rows(first, _rows(x, first.kernel_size > 1), sites, x.shape[-2:])
+    values = _conv_rows(first, _rows(x, first.kernel_size > 1), sites, (height, width))
     hidden.index_copy_(0, _row_numbers(sites, hidden_size), values.relu_())
 
     sites = _sites(active)

@@ -1,6 +1,7 @@
 """Native sparse execution on CPU: a C++ call for a block, or for a stage (Sec. 3.4)."""
 
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -39,7 +40,7 @@ def _why_not_packable(block: 'DynamicBlock', dtype: torch.dtype) -> str | None:
     return 'it has an odd number of channels, and bfloat16 goes in pairs' if odd else None
 
 
-def pack_block(block: 'DynamicBlock', dtype: torch.dtype, isa: str = ''):
+def pack_block(block: 'DynamicBlock', dtype: torch.dtype, isa: str = '') -> Any:
     """The block in the extension's format; remembered by :func:`execute_native`.
 
     Args:
@@ -48,7 +49,7 @@ def pack_block(block: 'DynamicBlock', dtype: torch.dtype, isa: str = ''):
         isa: Instruction set, one of the extension's ``float32_isas()`` or ``bfloat16_isas()``; by
             default the best one of this CPU.
     """
-    native, _ = load_native()
+    native = cast(ModuleType, load_native()[0])
     kind = native.Float32Block if dtype == torch.float32 else native.BFloat16Block
     folded = fold_block(block, torch.float32)
     shortcut = None if folded.pool or not folded.shortcut else _plain(folded.shortcut)

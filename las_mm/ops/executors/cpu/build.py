@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 from functools import cache
+from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from pathlib import Path
 from subprocess import SubprocessError
 from types import ModuleType
@@ -127,7 +128,7 @@ def _build(library: Path) -> None:
 
 
 def _import(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(NAME, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    loader = ExtensionFileLoader(NAME, str(path))
+    module = importlib.util.module_from_spec(ModuleSpec(NAME, loader, origin=str(path)))
+    loader.exec_module(module)
     return module

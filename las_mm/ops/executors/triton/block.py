@@ -1,5 +1,7 @@
 """A dynamic block as a sequence of kernels (Figure 2, bottom)."""
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -71,17 +73,18 @@ def _decide_and_conv1(
 ) -> tuple[Tensor, Lists]:
     """The hidden map, at least where it will be read, and what is active."""
     rows = as_rows(x)
-    known = None if margins is None else margins.own()
+    known = following = None
+    if margins is not None:
+        known, following = margins.own(), margins.margins_and_biases()
     if known is None and options.masker_conv1 is not False and fusable(packed):
         return run_masker_conv1(packed, sizes, rows, counts, decided, options)
-    following = None if known is None else margins.margins_and_biases()
     if known is None:
         weight, bias = packed.masker_weight, packed.masker_bias
         known = run_masker(weight, bias, packed.window, sizes, rows, options)[0]
     lists = run_index(packed, sizes, known, counts, decided, following, options)
-    first = packed.convs[0]
+    first, needed = packed.convs[0], cast(Tensor, lists.needed)  # None only of run_masker_conv1
     hidden = run_gather_conv(
-        first, (sizes.input, sizes.hidden), rows, lists.needed, lists.counts[1:], False, options
+        first, (sizes.input, sizes.hidden), rows, needed, lists.counts[1:], False, options
     )
     return hidden, lists
 

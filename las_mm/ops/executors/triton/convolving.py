@@ -1,5 +1,6 @@
 """Steps that compute: convolutions at listed pixels, the shortcut, and Table 1's unfused steps."""
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -180,7 +181,15 @@ def _grid(conv: PackedConv, rows: int, tile: Tile) -> tuple[int]:
     return (cdiv(rows, tile.rows) * conv.groups * cdiv(conv.group_out, tile.columns),)
 
 
-def _tile(name, conv, source, shape, options, scratch, make_tiles=conv_tiles) -> Tile:
+def _tile(
+    name: str,
+    conv: PackedConv,
+    source: Tensor,
+    shape: object,
+    options: Options,
+    scratch: Callable,
+    make_tiles: Callable = conv_tiles,
+) -> Tile:
     tiles = make_tiles(source.dtype, conv.group_out, conv.depth)
     key = f'{conv.constants} {shape} {source.dtype} {options.float32}'
     return choose_tile(name, key, source.device, tiles, scratch)

@@ -80,7 +80,8 @@ class GraphedBackbone:
         self._input.copy_(images)
         self._graph.replay()
         for block in self._backbone.blocks:
-            block.trace = replace(block.trace)  # whose rates are computed from the new mask
+            if block.trace is not None:
+                block.trace = replace(block.trace)  # its rates are computed from the new mask
         return self._outputs
 
     @torch.no_grad()

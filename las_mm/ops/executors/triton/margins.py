@@ -48,15 +48,13 @@ class Margins:
 
     def margins_and_biases(self) -> tuple[Tensor, Tensor] | None:
         """(blocks, patches) margins and (blocks,) biases of the blocks after this one."""
-        if not self._anything_follows():
-            return None
-        return self._margins[self._next :], self._biases[self._next :]
+        margins = self._following()
+        return None if margins is None else (margins, self._biases[self._next :])
 
     def weights_and_margins(self) -> tuple[Tensor, Tensor] | None:
         """(blocks, depth) weights and (blocks, patches) margins of the blocks after this one."""
-        if not self._anything_follows():
-            return None
-        return self._weights[self._next :], self._margins[self._next :]
+        margins = self._following()
+        return None if margins is None else (self._weights[self._next :], margins)
 
     def next_block(self, out: Tensor, sizes: Sizes, options: Options) -> None:
         """Go on to the next block; after the first one, compute all margins of its output rows."""
@@ -67,5 +65,7 @@ class Margins:
             )
         self._next += 1
 
-    def _anything_follows(self) -> bool:
-        return self._margins is not None and self._next < len(self._biases)
+    def _following(self) -> Tensor | None:
+        if self._margins is None or self._next == len(self._biases):
+            return None
+        return self._margins[self._next :]

@@ -68,7 +68,7 @@ class Plan:
     def __post_init__(self) -> None:
         blocks = [(stage, block) for stage in self.stages for block in stage.blocks]
         self._places = {id(block): (i, stage) for i, (stage, block) in enumerate(blocks)}
-        self._counts: Tensor | None = None
+        self._counts: Tensor  # of the forward that runs; made by its first block
 
     def run(
         self, block: 'DynamicBlock', x: Tensor, private: bool

@@ -1,6 +1,6 @@
 """Making a plan: whether to fuse masker and first convolution (Sec. 3.4) or to be incremental."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 import triton
@@ -57,7 +57,8 @@ def plan_backbone(
 def _choose_mode(stage: Stage, x: Tensor, options: Options, r_th: float | None) -> str:
     modes = _allowed_modes(stage, x.dtype, options)
     if r_th is not None:
-        rate = torch.stack([block.trace.activation_rate.mean() for block in stage.blocks]).mean()
+        traces = [block.trace for block in stage.blocks if block.trace is not None]
+        rate = torch.stack([trace.activation_rate.mean() for trace in traces]).mean()
         modes = [mode for mode in modes if (mode == FUSED) == bool(rate > r_th)] or modes
         return modes[-1]
     if len(modes) == 1 or not x.is_cuda:
@@ -118,7 +119,7 @@ def _time(stage: Stage, mode: str, x: Tensor, options: Options) -> float:
     def run() -> None:
         out = x
         for number, block in enumerate(stage.blocks):
-            out, _ = plan.run(block, out, private=number > 0)
+            out, _ = cast(tuple[Tensor, Tensor], plan.run(block, out, private=number > 0))
 
     run()
     torch.cuda.synchronize()  # timing has a stream of its own, which waits for no other

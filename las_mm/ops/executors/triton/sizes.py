@@ -34,10 +34,11 @@ class Sizes:
     @classmethod
     def of(cls, packed: PackedBlock, x: Tensor) -> 'Sizes':
         """Those of a block on (N, C, H, W)."""
-        hidden = conv_size(x.shape[-2:], packed.convs[0].stride)
+        height, width = x.shape[-2:]
+        hidden = conv_size((height, width), packed.convs[0].stride)
         output = conv_size(hidden, packed.convs[1].stride)
         grid = grid_size(output, packed.granularity)
-        return cls(len(x), tuple(x.shape[-2:]), hidden, output, grid)
+        return cls(len(x), (height, width), hidden, output, grid)
 
     @property
     def patches(self) -> int:

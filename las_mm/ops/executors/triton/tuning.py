@@ -53,7 +53,7 @@ def choose_tile(
         return tiles[0]
     path, key = cache_file(device), f'{name} {shape}'
     known = _load(path).get(key)
-    if known in tiles:
+    if known is not None and known in tiles:
         return known
     if not current_options().tune or torch.cuda.is_current_stream_capturing():
         return tiles[0]
