@@ -13,6 +13,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from las_mm.checkpoint import TRUST
+from las_mm.frameworks import require_frameworks
 
 USER_ERRORS = (ValueError, TypeError, FileNotFoundError, KeyError, URLError)
 
@@ -77,6 +78,7 @@ def load_config(args: argparse.Namespace) -> Config:
 
     Raises:
         FileNotFoundError: If there is no such config.
+        ValueError: If it needs a framework that is not installed.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if args.trust_checkpoint:
@@ -91,6 +93,7 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    require_frameworks(cfg)
     return cfg
 
 

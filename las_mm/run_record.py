@@ -1,7 +1,7 @@
 """What a report says about the run it comes from."""
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
+import sys
 from numbers import Real
 from typing import Any
 
@@ -13,14 +13,13 @@ PACKAGES = ('torch', 'mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'numpy')
 
 
 def versions() -> dict[str, str]:
-    """Versions of las_mm, Python and the packages below it that are installed."""
-    found = {'las_mm': __version__, 'python': platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # mmdet and mmpretrain are each optional
-            continue
-    return found
+    """Versions of las_mm, Python and the packages below it that this process has imported.
+
+    The modules tell, not the installed distributions: forks have the modules under other names.
+    """
+    modules = {name: sys.modules.get(name) for name in PACKAGES}
+    found = {name: module.__version__ for name, module in modules.items() if module is not None}
+    return {'las_mm': __version__, 'python': platform.python_version(), **found}
 
 
 def run_record(runner: Runner, executor: str) -> dict[str, Any]:
