@@ -1,7 +1,8 @@
 # Two commands matter: "make demo" and "make test". Both set up .venv first where it is missing.
+# With STACK=onedl they use the maintained forks of OpenMMLab's packages, in .venv-onedl.
 
 STACK  ?= openmmlab
-VENV   ?= .venv
+VENV   ?= .venv$(addprefix -,$(filter-out openmmlab,$(STACK)))
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PY     := $(VENV)/bin/python
 
@@ -49,15 +50,15 @@ test-demo:
 	    data/demo/val --limit 6
 	@echo "The report is $(DEMO_WORK)/latency_report.json, the masks are $(DEMO_WORK)/masks.png"
 
-test: setup  ## check the style and run all tests
-	$(PY) -m ruff check .
+test: lint  ## check style and types, run all tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --durations=10 $(PYTEST_ARGS)
 
-lint: setup  ## check the style only
+lint: setup  ## check style and types only
 	$(PY) -m ruff check .
+	$(PY) -m mypy
 
 clean:  ## remove caches, builds, the demo's data and its results
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	rm -rf data/demo data/demo_cls work_dirs/$(STATIC_DEMO) $(DEMO_WORK)
 	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
 

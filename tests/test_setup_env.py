@@ -1,5 +1,6 @@
 """The set-up says in one line what is missing, redoes what was cut off, and else does nothing."""
 
+import contextlib
 import os
 import re
 import subprocess
@@ -10,7 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-PINS = ('build', 'torch', 'openmmlab', 'runtime', 'demo', 'tests')
+SHARED = ('build', 'torch', 'runtime', 'demo', 'tests', 'constraints')
+STACKS = ('openmmlab', 'onedl')
 
 
 @pytest.fixture
@@ -98,6 +100,43 @@ def test_the_cache_is_kept_apart_by_python_torch_and_cuda(tool, monkeypatch):
     assert tool.wheel_cache().name.endswith('-torch2.11.0-cuda')
 
 
+def test_the_stacks_wheels_lie_side_by_side(tool):
+    wheel = make_wheel(tool, 'mmcv/_ext.cpython-311-x86_64-linux-gnu.so')
+    fork = wheel.with_name('onedl_mmcv-2.3.6-cp311-cp311-linux_x86_64.whl')
+    fork.write_bytes(wheel.read_bytes())
+    assert tool.cached_wheel('mmcv==2.1.0') == wheel
+    assert tool.cached_wheel('onedl-mmcv==2.3.6') == fork
+    assert tool.cached_wheel('mmcv==2.3.6') is None
+
+
+@pytest.mark.parametrize(('stack', 'venv'), [('openmmlab', '.venv'), ('onedl', '.venv-onedl')])
+def test_each_stack_has_an_environment_of_its_own(tool, monkeypatch, repo_root, stack, venv):
+    installed = []
+    monkeypatch.setattr(tool, 'ROOT', repo_root / 'nowhere')
+    monkeypatch.setattr(tool, 'requirements', lambda name: repo_root / f'requirements/{name}.txt')
+    monkeypatch.setattr(tool, 'lock', lambda venv: contextlib.nullcontext())
+    monkeypatch.setattr(tool, 'install', lambda *what: installed.append(what))
+    tool.main(['--stack', stack])
+    assert installed == [(repo_root / 'nowhere' / venv, stack)]
+    command = ['make', '-C', str(repo_root), '--dry-run', 'setup', f'STACK={stack}']
+    env = {key: value for key, value in os.environ.items() if key not in ('MAKEFLAGS', 'VENV')}
+    shown = subprocess.run(command, capture_output=True, text=True, env=env).stdout
+    assert f'--stack {stack} --venv "{venv}"' in shown
+
+
+@pytest.mark.parametrize(
+    ('stack', 'other', 'package'),
+    [('openmmlab', 'onedl', 'onedl-mmcv'), ('onedl', 'openmmlab', 'mmcv')],
+)
+def test_two_stacks_in_one_environment_are_refused(tool, tmp_path, capsys, stack, other, package):
+    site = tmp_path / 'lib' / 'python3.11' / 'site-packages'
+    (site / f'{package.replace("-", "_")}-2.dist-info').mkdir(parents=True)
+    assert tool.main(['--stack', stack, '--venv', str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.count('\n') == 1
+    assert f'has {package} of the stack {other}' in error and f'remove {tmp_path}' in error
+
+
 def test_a_failing_step_shows_its_output_and_where_the_rest_is(tool, tmp_path, capsys):
     steps = tool.Steps(tmp_path / 'log', total=1)
     code = 'import sys; print("WARNING: noise"); print("no such package"); sys.exit(3)'
@@ -157,7 +196,7 @@ def test_an_environment_is_stamped_only_when_it_is_complete(tool, tmp_path, caps
 
 
 def test_a_changed_requirement_sets_up_again(tool, tmp_path, monkeypatch):
-    for name in (*PINS, 'constraints'):
+    for name in (*SHARED, 'openmmlab'):
         text = tool.requirements(name).read_text()
         (tmp_path / f'{name}.txt').write_text(text)
     monkeypatch.setattr(tool, 'requirements', lambda name: tmp_path / f'{name}.txt')
@@ -187,9 +226,10 @@ def test_the_tool_needs_nothing_but_the_standard_library(repo_root, tmp_path):
     assert '--stack' in done.stdout
 
 
-def test_every_requirement_is_pinned_once(repo_root):
+@pytest.mark.parametrize('stack', STACKS)
+def test_every_requirement_is_pinned_once(repo_root, stack):
     seen = set()
-    for name in (*PINS, 'constraints'):
+    for name in (*SHARED, stack):
         for line in (repo_root / 'requirements' / f'{name}.txt').read_text().splitlines():
             if line and not line.startswith('#'):
                 match = re.fullmatch(r'([A-Za-z0-9_.-]+)==[0-9][\w.]*', line)

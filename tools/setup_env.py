@@ -25,7 +25,7 @@ from setup_steps import SetupError, Steps, say
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = (3, 11)  # the version that requirements/constraints.txt was resolved for
-STACKS = ('openmmlab',)  # each has requirements/<stack>.txt, naming its mmcv to build
+STACKS = ('openmmlab', 'onedl')  # each has requirements/<stack>.txt, naming its mmcv to build
 SHARED = ('build', 'torch', 'runtime', 'demo', 'tests', 'constraints')
 GIGABYTE = 10**9
 DISK_FRESH, DISK_UPDATE = 8 * GIGABYTE, 1 * GIGABYTE  # the environment itself takes 5.4 GB
@@ -43,6 +43,17 @@ def pinned(name: str, package: str) -> str:
         if line.startswith(f'{package}=='):
             return line.strip()
     raise SetupError(f'requirements/{name}.txt does not pin {package}; restore the file')
+
+
+def packages(name: str) -> set[str]:
+    """Return the names of the packages that ``requirements/<name>.txt`` pins."""
+    lines = requirements(name).read_text().splitlines()
+    return {line.partition('==')[0] for line in lines if '==' in line}
+
+
+def default_venv(stack: str) -> Path:
+    """Return the directory that a stack is installed in where none is named."""
+    return ROOT / ('.venv' if stack == STACKS[0] else f'.venv-{stack}')
 
 
 def fingerprint(stack: str) -> str:
@@ -67,6 +78,17 @@ def check_python(venv: Path) -> None:
         key, _, version = (part.strip() for part in line.partition('='))
         if key == 'version' and not version.startswith(f'{wanted}.'):
             raise SetupError(f'{venv} has Python {version}, {wanted} is needed; remove {venv}')
+
+
+def check_stack(venv: Path, stack: str) -> None:
+    """Raise SetupError if ``venv`` has packages of another stack: they own the same folders."""
+    for other in set(STACKS) - {stack}:
+        for package in packages(other) - packages(stack):
+            if any(venv.glob(f'lib/python*/site-packages/{package.replace("-", "_")}-*.dist-info')):
+                raise SetupError(
+                    f'{venv} has {package} of the stack {other}, which {stack} would overwrite; '
+                    f'remove {venv}, or name another: VENV=.venv-{stack}'
+                )
 
 
 def check_disk(venv: Path) -> None:
@@ -223,13 +245,14 @@ def lock(venv: Path):
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     parser = argparse.ArgumentParser(prog='setup_env', description=__doc__)
-    parser.add_argument('--venv', type=Path, default=ROOT / '.venv', help='default: %(default)s')
     parser.add_argument('--stack', choices=STACKS, default=STACKS[0], help='default: %(default)s')
+    parser.add_argument('--venv', type=Path, help='default: .venv, .venv-onedl for that stack')
     args = parser.parse_args(argv)
-    venv = args.venv.absolute()
+    venv = (args.venv or default_venv(args.stack)).absolute()
     stamp = venv / 'las_mm_setup'
     try:
         check_python(venv)
+        check_stack(venv, args.stack)
         wanted = fingerprint(args.stack)
         if stamp.is_file() and stamp.read_text() == wanted:
             return 0
