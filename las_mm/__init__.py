@@ -7,9 +7,10 @@ and hooks. Without mmengine only the layers and executors are there, which need 
 from importlib.util import find_spec
 
 from .inference import optimize_for_inference, restore_after_inference
+from .shipped import find_config
 from .version import __version__
 
 if find_spec('mmengine'):
     from . import checkpoint, hooks, models  # noqa: F401
 
-__all__ = ['__version__', 'optimize_for_inference', 'restore_after_inference']
+__all__ = ['__version__', 'find_config', 'optimize_for_inference', 'restore_after_inference']

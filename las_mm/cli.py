@@ -13,7 +13,8 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from las_mm.checkpoint import TRUST
-from las_mm.frameworks import require_frameworks
+from las_mm.frameworks import read_config
+from las_mm.shipped import find_config
 
 USER_ERRORS = (ValueError, TypeError, FileNotFoundError, KeyError, URLError)
 
@@ -83,17 +84,12 @@ def load_config(args: argparse.Namespace) -> Config:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if args.trust_checkpoint:
         os.environ[TRUST] = '1'
-    if not Path(args.config).is_file():
-        raise FileNotFoundError(f'config: no file {args.config!r}; see configs/ for what there is')
-    cfg = Config.fromfile(args.config)
+    cfg = read_config(find_config(args.config), args.cfg_options)
     cfg.launcher = args.launcher
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
     if args.work_dir:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
-    require_frameworks(cfg)
     return cfg
 
 

@@ -110,7 +110,7 @@ def test_granularity_larger_than_the_feature_map(train):
         ('custom_hooks.1.bounded=all', "bounded: got 'all'; choose one of activation_rate"),
         ('custom_hooks.2.checkpoint=None', 'checkpoint: got None; a teacher needs trained weights'),
         ('custom_hooks.2.checkpoint=no.pth', "checkpoint: no file 'no.pth'; check the path"),
-        ('custom_hooks.2.teacher=no.py', "teacher: no config file 'no.py'; check the path"),
+        ('custom_hooks.2.teacher=no.py', "teacher: no file 'no.py'; "),
     ],
 )
 def test_options(train, option, wanted):
@@ -152,10 +152,12 @@ def checkpoint_of(tmp_path):
     return write
 
 
-def test_config(fail):
+def test_config(fail, repo_root):
     for tool, more in (('train', []), ('test', ['x.pth'])):
         line = fail(tool, 'configs/none.py', *more)
-        assert line == "config: no file 'configs/none.py'; see configs/ for what there is"
+        assert line.startswith(f"config: no file 'configs/none.py'; see {repo_root}/configs for")
+        line = fail(tool, 'las_r50_4-4-2-1.py', *more)
+        assert line == "config: no file 'las_r50_4-4-2-1.py'; did you mean las_r50_4-4-2-1_demo?"
 
 
 def test_checkpoint_to_test(fail, demo_coco, tmp_path, checkpoint_of):

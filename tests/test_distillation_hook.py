@@ -137,7 +137,7 @@ def test_a_missing_teacher_is_named(tmp_path):
         student = student_of('classifier', True)
         static_model('classifier', tmp_path / 'teacher.pth')
         for teacher, error, message in (
-            (str(tmp_path / 'no.py'), FileNotFoundError, 'teacher: no config file .*no.py'),
+            (str(tmp_path / 'no.py'), FileNotFoundError, 'teacher: no file .*no.py'),
             (dict(depth=50), ValueError, 'teacher: has no model; give a config, its path'),
         ):
             with pytest.raises(error, match=message):

@@ -96,4 +96,4 @@ def test_a_tool_says_in_one_line_what_to_install(run_without, absent, config):
     done = run_without(absent, 'tools/train.py', config)
     assert done.returncode == 2, done.stderr
     (line,) = (line for line in done.stderr.splitlines() if line.startswith('train.py: error: '))
-    assert f"'{absent}' is of {absent}, which is not installed; pip install {absent}" in line
+    assert f'is of {absent}, which is not installed; pip install {absent}' in line

@@ -16,11 +16,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmengine.config import Config
 from rich.console import Console
 from rich.table import Table
 
 from las_mm.cli import run_cli
+from las_mm.frameworks import read_config
 from las_mm.granularity_search import (
     Choice,
     configured_network,
@@ -29,6 +29,7 @@ from las_mm.granularity_search import (
 )
 from las_mm.input_size import configured_input_size
 from las_mm.ops import parse_granularity
+from las_mm.shipped import find_config
 from latency_predictor import LatencyModel, NetworkSpec, load_devices
 from latency_predictor.search import SearchResult
 
@@ -105,11 +106,10 @@ def show(
 
 def main() -> None:
     args = parse_args()
-    if not Path(args.config).is_file():
-        raise FileNotFoundError(f'config: no file {args.config!r}; see configs/ for what there is')
     if args.top < 1:
         raise ValueError(f'--top: got {args.top}; it must be >= 1')
-    cfg = Config.fromfile(args.config)
+    path = find_config(args.config)
+    cfg = read_config(path)
     size = tuple(args.input_size or configured_input_size(cfg))
     if min(size) < 1:
         raise ValueError(f'--input-size: got {size[0]} {size[1]}; give H and W in pixels')
@@ -127,7 +127,7 @@ def main() -> None:
     why = 'chosen by hand' if args.choose else 'the knee of the predicted latency'
     devices = ', '.join(search.device for search in searches)
     reason = f'S_net: {why}; {devices} at {size[0]}x{size[1]}, r = {args.rate:g}.'
-    write_config(args.config, args.write, chosen, reason)
+    write_config(path, args.write, chosen, reason)
     print(f'{args.write} written, with S_net {label}')
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from las_mm.checks import check_number
 from las_mm.losses import distillation_loss
+from las_mm.shipped import find_config
 
 from .distilled_logits import LogitSource, logit_source
 from .model_loss import ModelLossHook
@@ -26,7 +27,8 @@ class DistillationHook(ModelLossHook):
     detectors by the class logits of every anchor.
 
     Args:
-        teacher: The teacher's model as a dict, a config, or the path of a config file.
+        teacher: The teacher's model as a dict, a config, or the path of a config file, which may be
+            one that las_mm ships.
         checkpoint: The teacher's trained weights: a path or URL.
         beta: β.
         temperature: T.
@@ -98,9 +100,8 @@ def _load_teacher(teacher: nn.Module, path: str) -> None:
 def _model_config(teacher: str | Path | dict) -> ConfigDict:
     """The ``model`` of a config file, a config or itself a model's dict; without its init."""
     if isinstance(teacher, str | Path):
-        if '::' not in str(teacher) and not Path(teacher).is_file():
-            raise FileNotFoundError(f'teacher: no config file {str(teacher)!r}; check the path')
-        config = Config.fromfile(teacher) if '::' not in str(teacher) else _packaged(str(teacher))
+        path = str(teacher)
+        config = _packaged(path) if '::' in path else Config.fromfile(find_config(path, 'teacher'))
     else:
         config = teacher
     model = ConfigDict(config.get('model', config))
