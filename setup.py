@@ -13,11 +13,25 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 MIM_FILES = ('configs', 'tools', 'model-index.yml')
+# Nothing of OpenMMLab is required as such: its packages and the forks own the same folders, so that
+# requiring the one would overwrite the other.
+# mmengine finds configs of other packages by pkg_resources, which setuptools 82 dropped.
+BASE = ['mmengine>=0.10.7,<0.11', 'mmcv>=2.1,<2.2', 'setuptools<82']
+FORK_BASE = ['onedl-mmengine>=0.10.12,<0.11', 'onedl-mmcv>=2.3.6,<2.4']
+DET, PRETRAIN = 'mmdet>=3.3,<3.4', 'mmpretrain>=1.2,<1.3'
+FORK_DET, FORK_PRETRAIN = 'onedl-mmdetection>=3.5.1,<3.6', 'onedl-mmpretrain>=1.3.6,<1.4'
+FORKS = {
+    'onedl-det': [*FORK_BASE, FORK_DET],
+    'onedl-pretrain': [*FORK_BASE, FORK_PRETRAIN],
+    'onedl': [*FORK_BASE, FORK_DET, FORK_PRETRAIN],
+}
 EXTRAS = {
-    'openmmlab': ['mmcv>=2.1,<2.2', 'mmdet>=3.3,<3.4', 'mmpretrain>=1.2,<1.3'],
+    'det': [*BASE, DET],
+    'pretrain': [*BASE, PRETRAIN],
+    'openmmlab': [*BASE, DET, PRETRAIN],
     'demo': ['pillow', 'pycocotools', 'scikit-image', 'scikit-learn', 'scipy'],
     'plot': ['matplotlib'],
-    'tests': ['hypothesis', 'pytest', 'ruff'],
+    'tests': ['hypothesis', 'mypy', 'pytest', 'pytest-xdist', 'ruff', 'types-PyYAML'],
 }
 
 
@@ -95,12 +109,21 @@ setup(
         **({'build_ext': extension['command']} if extension else {}),
     },
     python_requires='>=3.10',
-    install_requires=['jinja2', 'mmengine>=0.10.7,<0.11', 'numpy', 'PyYAML', 'rich', 'torch>=2.0'],
-    extras_require={**EXTRAS, 'all': sorted({pin for pins in EXTRAS.values() for pin in pins})},
+    install_requires=['jinja2', 'numpy', 'PyYAML', 'rich', 'torch>=2.0'],
+    extras_require={
+        **FORKS,
+        **EXTRAS,
+        'all': sorted({pin for pins in EXTRAS.values() for pin in pins}),
+    },
     classifiers=[
+        'Development Status :: 4 - Beta',
+        'Intended Audience :: Science/Research',
         'License :: OSI Approved :: Apache Software License',
+        'Operating System :: POSIX :: Linux',
         'Programming Language :: Python :: 3',
+        'Programming Language :: Python :: 3.11',
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
+        'Typing :: Typed',
     ],
     zip_safe=False,
 )

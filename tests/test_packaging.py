@@ -1,11 +1,14 @@
 """The wheel holds both packages, their data files, and the configs where OpenMIM looks."""
 
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
 
 import pytest
+import yaml
+from packaging.requirements import Requirement
 
 PARTS = ('las_mm', 'latency_predictor', 'configs', 'tools')
 FILES = ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'LICENSE', 'README.md', 'model-index.yml')
@@ -50,6 +53,53 @@ def test_version_and_python_are_those_of_the_sources(wheel, repo_root):
     metadata = wheel[f'las_mm-{scope["__version__"]}.dist-info/METADATA']
     assert f'\nVersion: {scope["__version__"]}\n' in metadata
     assert '\nRequires-Python: >=3.10\n' in metadata
+
+
+@pytest.fixture(scope='module')
+def needs(wheel):
+    """What each extra of the wheel requires, '' being what every installation does."""
+    metadata = next(text for name, text in wheel.items() if name.endswith('METADATA'))
+    found: dict[str, dict[str, Requirement]] = {}
+    for line in re.findall(r'^Requires-Dist: (.*)$', metadata, re.MULTILINE):
+        requirement = Requirement(line)
+        extra = re.search(r'extra == "(.*)"', str(requirement.marker))
+        found.setdefault(extra[1] if extra else '', {})[requirement.name] = requirement
+    return found
+
+
+def test_nothing_that_installs_over_a_fork_is_required(needs):
+    base, fork = {'mmengine', 'mmcv', 'setuptools'}, {'onedl-mmengine', 'onedl-mmcv'}
+    assert {'torch', 'numpy'} <= set(needs['']) and not [name for name in needs[''] if 'mm' in name]
+    assert set(needs['det']) == base | {'mmdet'}
+    assert set(needs['pretrain']) == base | {'mmpretrain'}
+    assert set(needs['openmmlab']) == base | {'mmdet', 'mmpretrain'} < set(needs['all'])
+    assert set(needs['onedl-det']) == fork | {'onedl-mmdetection'}
+    assert set(needs['onedl-pretrain']) == fork | {'onedl-mmpretrain'}
+    assert set(needs['onedl']) == fork | {'onedl-mmdetection', 'onedl-mmpretrain'}
+    assert not fork & set(needs['all'])
+
+
+@pytest.mark.parametrize('stack', ['openmmlab', 'onedl'])
+def test_extras_fit_the_versions_that_are_tested(needs, repo_root, stack):
+    lines = (repo_root / 'requirements' / f'{stack}.txt').read_text().splitlines()
+    tested = dict(line.split('==') for line in lines if '==' in line)
+    assert {name for name in needs[stack] if 'mm' in name} == set(tested)
+    for package, version in tested.items():
+        assert version in needs[stack][package].specifier
+
+
+def test_mim_finds_every_config_that_the_index_names(wheel):
+    """What its download and search read: a config that is there, and a list of weights."""
+    (imported,) = yaml.safe_load(wheel['las_mm/.mim/model-index.yml'])['Import']
+    models = yaml.safe_load(wheel[f'las_mm/.mim/{imported}'])['Models']
+    for model in models:
+        assert f'las_mm/.mim/{model["Config"]}' in wheel
+        assert isinstance(model['Weights'], list)
+    assert len({model['Name'] for model in models}) == len(models)
+
+
+def test_both_packages_are_typed(wheel):
+    assert {'las_mm/py.typed', 'latency_predictor/py.typed'} <= set(wheel)
 
 
 def test_tests_are_not_installed(wheel):
