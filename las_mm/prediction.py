@@ -55,7 +55,9 @@ class Predictor:
         saved = load_checkpoint(self.model, checkpoint, map_location='cpu')
         self.model.to(device).eval()
         self.backbone = find_backbone(self.model)
-        self.visualizer = VISUALIZERS.build(dict(cfg.visualizer, vis_backends=None))
+        # mmpretrain's configs leave the name to the runner.
+        visualizer = {'name': 'visualizer', **cfg.visualizer, 'vis_backends': None}
+        self.visualizer = VISUALIZERS.build(visualizer)
         self.visualizer.dataset_meta = saved.get('meta', {}).get('dataset_meta') or {}
         pipeline = _test_dataset(cfg).pipeline
         steps = [step for step in pipeline if step['type'] != 'LoadAnnotations']

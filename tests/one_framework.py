@@ -46,7 +46,8 @@ def tiny_config() -> Config:
 def add_teacher(cfg: Config) -> None:
     """Distil from the static network, of random weights."""
     static = cfg.model.copy()
-    backbone = {key: value for key, value in static.backbone.items() if key != 'granularity'}
+    dynamic = ('granularity', 'masker')
+    backbone = {key: value for key, value in static.backbone.items() if key not in dynamic}
     static.backbone = dict(backbone, type='ResNet')
     registry = importlib.import_module(f'{FRAMEWORK}.registry').MODELS
     path = WORK_DIR / 'static.pth'

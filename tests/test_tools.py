@@ -176,7 +176,7 @@ def test_masks_are_drawn(run, trained, demo_coco, tmp_path):
     assert out.stat().st_size > 10_000
 
 
-def test_classifier_trains_and_reports(run, demo_classes, tmp_path):
+def test_classifier_trains_reports_and_is_drawn(run, demo_classes, tmp_path):
     options = [
         option
         for split in ('train', 'val', 'test')
@@ -194,3 +194,6 @@ def test_classifier_trains_and_reports(run, demo_classes, tmp_path):
     report = json.loads((tmp_path / 'latency_report.json').read_text())
     assert report['images'] == 10
     assert report['object_rates'] is None
+    images = next((demo_classes / 'val').iterdir())
+    argv = ['tools/visualize_masks.py', CLASSIFIER, tmp_path / 'epoch_1.pth', images, '--limit', 1]
+    assert '1 images drawn' in run(*argv, '--out', tmp_path / 'masks.png')
