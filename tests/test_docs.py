@@ -29,7 +29,7 @@ def test_files_that_the_docs_name_exist(repo_root, page):
     text = (repo_root / 'docs' / page).read_text(encoding='utf-8')
     for path in re.findall(r'`((?:las_mm|tools|configs)/[^`]+\.\w+)`', text):
         assert (repo_root / path).is_file(), path
-    for path in re.findall(r'\]\(([^)]+)\)', text):
+    for path in re.findall(r'\]\((?!https:)([^)]+)\)', text):
         assert (repo_root / 'docs' / path).is_file(), path
 
 
