@@ -103,7 +103,7 @@ class InferenceStage(nn.Sequential):
         """The blocks in one piece, packed anew if need be; None if they must run one by one."""
         chain = self.__dict__.get('_chain')
         if chain is None or not chain.fits(x):
-            blocks = list(self)
+            blocks = cast(list[DynamicBlock], list(self))
             plain = all(type(block).forward is DynamicBlock.forward for block in blocks)
             chain = Chain(blocks, x) if plain and not why_not_chain(blocks, x) else None
             self.__dict__['_chain'] = chain

@@ -141,13 +141,13 @@ class DynamicBlock(nn.Module):
         """
         if not self.is_dynamic:
             return self._executor(x)(self, x, private)[0]
-        size = tuple(x.shape[-2:])
+        size = x.shape[-2], x.shape[-1]
         self.check_granularity(size)
         out, mask = self._executor(x)(self, x, private)
         self.remember_decision(mask, size)
         return out
 
-    def remember_decision(self, mask: Tensor, input_size: tuple[int, int]) -> None:
+    def remember_decision(self, mask: Tensor | None, input_size: tuple[int, int]) -> None:
         """Keep what the block decided for :attr:`trace`.
 
         Args:

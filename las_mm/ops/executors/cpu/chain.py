@@ -1,7 +1,8 @@
 """All blocks of a stage in one C++ call, as long as nobody looks in between."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -29,7 +30,7 @@ class Chain:
     """
 
     def __init__(self, blocks: Sequence['DynamicBlock'], x: Tensor) -> None:
-        native, _ = load_native()
+        native = cast(ModuleType, load_native()[0])
         kind = native.Float32Chain if x.dtype == torch.float32 else native.BFloat16Chain
         self._blocks, self._dtype = list(blocks), x.dtype
         self._native = kind([remember(pack_block, block, x.dtype) for block in blocks])
@@ -59,7 +60,7 @@ class Chain:
         Raises:
             ValueError: If a block's granularity exceeds its feature map.
         """
-        sizes = self._input_sizes(tuple(x.shape[-2:]))
+        sizes = self._input_sizes((x.shape[-2], x.shape[-1]))
         x = x.contiguous(memory_format=torch.channels_last)
         identity = None
         if self._pooled is not None:
