@@ -8,7 +8,6 @@ place. Importing this module replaces mmengine's two loaders and its local stora
 import os
 import pickle
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 from urllib.parse import urlparse
 
@@ -18,6 +17,8 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.fileio import LocalBackend
 from mmengine.fileio.backends import register_backend
 from mmengine.runner.checkpoint import CheckpointLoader
+
+from las_mm.files import write_whole
 
 TRUST = 'LAS_MM_TRUST_CHECKPOINT'
 
@@ -111,18 +112,7 @@ class AtomicLocalBackend(LocalBackend):
     """Writes to a temporary file, then renames: a file is whole or not there."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        filepath = Path(filepath)
-        filepath.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=filepath.parent, prefix='.', suffix='.tmp', delete=False) as f:
-            try:
-                f.write(obj)
-                f.flush()
-                os.fsync(f.fileno())
-                os.chmod(f.name, 0o644)
-                os.replace(f.name, filepath)
-            except BaseException:
-                os.unlink(f.name)
-                raise
+        write_whole(filepath, obj)
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
         self.put(obj.encode(encoding), filepath)

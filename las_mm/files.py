@@ -2,20 +2,36 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 
 def write_whole(path: str | Path, content: str | bytes) -> None:
-    """Write a file completely or not at all; its folder is made where missing."""
+    """Write a file completely or not at all; its folder is made where missing.
+
+    A killed process leaves ``.NAME.tmp``, which the next one to write the file takes over.
+
+    Raises:
+        OSError: If it cannot be written, as on a full disk; what was there before is still there.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f'.{path.name}.tmp')
     try:
-        temporary.write_bytes(content if isinstance(content, bytes) else content.encode('utf-8'))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open('wb') as file:
+            file.write(content if isinstance(content, bytes) else content.encode('utf-8'))
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut may leave the new name on no content
         os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(
+            f'{str(path)!r} cannot be written ({error.strerror or error}); make room or check the '
+            'path, what was there before is unharmed'
+        ) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def read_json(field: str, path: str | Path, hint: str = 'check the path') -> Any:

@@ -56,7 +56,8 @@ def runner_of(
     kind: str = 'classifier',
     dataset: Sequence[dict] | None = None,
     batch_size: int = 2,
-    epochs: int = 3,
+    epochs: int | None = 3,
+    infinite: bool = False,
     masker_lr_mult: float = 1.0,
     **options,
 ) -> Runner:
@@ -69,10 +70,10 @@ def runner_of(
             batch_size=batch_size,
             num_workers=0,
             dataset=samples() if dataset is None else dataset,
-            sampler=dict(type='DefaultSampler', shuffle=True),
+            sampler=dict(type=f'{"Infinite" if infinite else "Default"}Sampler', shuffle=True),
             collate_fn=dict(type='default_collate' if kind == 'classifier' else 'pseudo_collate'),
         ),
-        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        train_cfg=options.pop('train_cfg', dict(by_epoch=True, max_epochs=epochs)),
         optim_wrapper=dict(
             optimizer=options.pop('optimizer', dict(type='SGD', lr=0.01, momentum=0.9)),
             paramwise_cfg=dict(custom_keys=dict(masker=dict(lr_mult=masker_lr_mult))),

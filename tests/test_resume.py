@@ -2,9 +2,12 @@
 
 import os
 
+import numpy as np
 import pytest
 import torch
-from runs import Recorder, runner_of
+from mmengine.config import Config
+from runs import Recorder, runner_of, samples
+from torch.utils.data import Dataset
 
 from las_mm.checkpoint import latest_checkpoint
 
@@ -61,6 +64,73 @@ def test_resume_restores_optimizer_and_history(tmp_path):
     history = runner.message_hub.get_scalar('train/flops_ratio')
     assert len(history.data[0]) == 4
     assert (runner.epoch, runner.iter) == (1, 4)
+
+
+class Noisy(Dataset):
+    """Images with noise of NumPy's generator, drawn whenever one is loaded."""
+
+    def __init__(self) -> None:
+        self.samples = samples(8)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> dict:
+        sample = self.samples[index]
+        noise = torch.from_numpy(np.random.randint(0, 50, (3, 32, 32), np.uint8))
+        return dict(sample, inputs=sample['inputs'] // 2 + noise)
+
+
+EVERY_ITERATION = dict(checkpoint=dict(by_epoch=False, max_keep_ckpts=2))
+BY_ITERATION = dict(
+    EVERY_ITERATION, train_cfg=dict(by_epoch=False, max_iters=12), infinite=True, epochs=None
+)
+
+
+@pytest.mark.parametrize('iteration', [5, 7])
+@pytest.mark.parametrize(
+    'options', [{}, EVERY_ITERATION, BY_ITERATION], ids=['epochs', 'within epochs', 'iterations']
+)
+def test_losses_are_those_of_the_uninterrupted_training(tmp_path, options, iteration):
+
+    def runner_from(seed: int, folder, *hooks, **more):
+        torch.manual_seed(seed)  # of the weights at the start
+        return runner_of(folder, *hooks, dataset=Noisy(), **options, **more)
+
+    whole = runner_from(0, tmp_path / 'whole')
+    whole.train()
+    with pytest.raises(KeyboardInterrupt):
+        runner_from(0, tmp_path, Recorder(interrupt_at=iteration)).train()
+    load = str(latest_checkpoint(tmp_path))
+    runner = runner_from(1, tmp_path, resume=True, load_from=load)
+    np.random.seed(99)
+    runner.train()
+    for name in ('loss', 'flops_ratio', 'lr'):
+        logs = [r.message_hub.get_scalar(f'train/{name}').data[0] for r in (whole, runner)]
+        assert len(logs[0]) == 12
+        assert logs[0].tolist() == logs[1].tolist(), name
+    for name, weight in whole.model.state_dict().items():
+        assert torch.equal(runner.model.state_dict()[name], weight), name
+    assert len(list(tmp_path.glob('*.pth'))) <= (2 if options else 3)
+
+
+def test_leftovers_of_a_killed_training_are_removed(tmp_path):
+    (tmp_path / '.epoch_7.pth.tmp').write_bytes(b'half')
+    runner_of(tmp_path, epochs=1).train()
+    assert [path.name for path in tmp_path.glob('.*')] == []
+
+
+def test_a_seed_drawn_at_the_start_goes_on(load_tool, tmp_path):
+    cfg = Config(dict(work_dir=str(tmp_path), randomness=dict(seed=None, deterministic=True)))
+    load_tool('train').set_resume(cfg, 'auto')
+    assert 'resume' not in cfg
+    torch.save(dict(state_dict={}, meta=dict(seed=123)), tmp_path / 'epoch_1.pth')
+    load_tool('train').set_resume(cfg, 'auto')
+    assert cfg.load_from == str(tmp_path / 'epoch_1.pth')
+    assert cfg.randomness == dict(seed=123, deterministic=True)
+    cfg.randomness.seed = 5
+    load_tool('train').set_resume(cfg, 'auto')
+    assert cfg.randomness.seed == 5
 
 
 @pytest.mark.parametrize('keep', [1, 2])

@@ -12,6 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmengine.config import Config
+from mmengine.runner import CheckpointLoader
 
 from las_mm.checkpoint import latest_checkpoint
 from las_mm.cli import add_common_arguments, build_runner, load_config, run_cli, set_amp
@@ -41,11 +42,20 @@ def parse_args() -> argparse.Namespace:
 
 
 def set_resume(cfg: Config, checkpoint: str) -> None:
-    """Go on from ``checkpoint``; ``auto`` is the latest one, or the config's start if none."""
+    """Go on from ``checkpoint``; ``auto`` is the latest one, or the config's start if none.
+
+    Where the config has no seed, the one drawn at the training's start goes on: mmengine restores
+    it for the generators, but not for the sampler, which would shuffle otherwise.
+    """
     if checkpoint == 'auto':
         checkpoint = latest_checkpoint(cfg.work_dir)
-    if checkpoint is not None:
-        cfg.resume, cfg.load_from = True, str(checkpoint)
+    if checkpoint is None:
+        return
+    cfg.resume, cfg.load_from = True, str(checkpoint)
+    randomness = dict(cfg.get('randomness') or {})
+    if randomness.get('seed') is None:
+        meta = CheckpointLoader.load_checkpoint(cfg.load_from, map_location='cpu').get('meta', {})
+        cfg.randomness = dict(randomness, seed=meta.get('seed'))
 
 
 def main() -> None:

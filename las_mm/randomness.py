@@ -1,0 +1,99 @@
+"""Randomness as a function of seed and progress, so that a resumed training needs no state of it."""
+
+import random
+from collections.abc import Iterator, Sequence
+from itertools import count
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+ITERATION, SAMPLE = 0, 1  # streams of random numbers: the network's and the data's
+
+
+def seed_generators(*numbers: int) -> None:
+    """Seed Python's, NumPy's and PyTorch's generators, those of all GPUs included.
+
+    Args:
+        numbers: What the seed is a function of, each >= 0; different ones give independent streams.
+    """
+    python, numpy, torch_seed = np.random.SeedSequence(numbers).generate_state(3).tolist()
+    random.seed(python)
+    np.random.seed(numpy)
+    torch.manual_seed(torch_seed)
+
+
+class SeededItems:
+    """Loads samples so that what is random in each depends on seed, epoch and index alone.
+
+    As ``dataset.__getitems__`` it is what a data loader's workers call for a batch (a protocol of
+    ``torch.utils.data``): which of them loads a sample, and what it loaded before, says nothing.
+
+    Args:
+        dataset: The data set.
+        seed: The training's seed.
+
+    Attributes:
+        epoch: () integer that all workers see, persistent ones included.
+    """
+
+    def __init__(self, dataset: Any, seed: int) -> None:
+        self.dataset, self.seed = dataset, seed
+        self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def __call__(self, indices: Sequence[int]) -> list:
+        items = []
+        for index in indices:
+            seed_generators(SAMPLE, self.seed, int(self.epoch), int(index))
+            items.append(self.dataset[index])
+        return items
+
+
+def seed_items(dataset: Any, seed: int) -> SeededItems | None:
+    """Make a data set load its samples by :class:`SeededItems`.
+
+    Returns:
+        What loads them; None for a plain list and a data set that loads batches its own way.
+    """
+    if not hasattr(dataset, '__dict__') or hasattr(dataset, '__getitems__'):
+        return None
+    dataset.__getitems__ = SeededItems(dataset, seed)
+    return dataset.__getitems__
+
+
+def seeded_batches(batches: Iterator, seed: int) -> Iterator:
+    """``batches``, each loaded with generators seeded by its number where this process loads it."""
+    for number in count():
+        seed_generators(SAMPLE, seed, number)
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        yield batch
+
+
+class RestOfEpoch:
+    """A data loader without the batches of the epoch that were trained on before.
+
+    Args:
+        loader: The data loader.
+        done: How many of its batches to leave out; they are loaded and dropped.
+    """
+
+    def __init__(self, loader: DataLoader, done: int) -> None:
+        self.loader, self.done = loader, done
+
+    def __iter__(self) -> Iterator:
+        if self.done == len(self.loader):
+            return
+        batches = iter(self.loader)
+        for _ in range(self.done):
+            next(batches)
+        yield from batches
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loader, name)
