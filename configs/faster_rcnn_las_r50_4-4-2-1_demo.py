@@ -26,4 +26,5 @@ custom_hooks = [
     ),
     dict(type='LatencyReportHook', devices=['v100', 'gtx1080', 'tx2']),
     dict(type='SafeCheckpointHook'),
+    dict(type='InvalidLossHook'),
 ]

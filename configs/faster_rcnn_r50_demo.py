@@ -29,4 +29,4 @@ model = dict(
     ),
     test_cfg=dict(rpn=dict(nms_pre=300, max_per_img=100)),
 )
-custom_hooks = [dict(type='SafeCheckpointHook')]
+custom_hooks = [dict(type='SafeCheckpointHook'), dict(type='InvalidLossHook')]

@@ -30,4 +30,5 @@ custom_hooks = [
     dict(type='SparsityLossHook', target=0.5, duration=0.66),
     dict(type='LatencyReportHook', devices=['v100', 'gtx1080', 'tx2']),
     dict(type='SafeCheckpointHook'),
+    dict(type='InvalidLossHook'),
 ]

@@ -13,4 +13,7 @@ from .version import __version__
 if find_spec('mmengine'):
     from . import checkpoint, hooks, models  # noqa: F401
 
+    if find_spec('mmcv'):
+        from . import images  # noqa: F401
+
 __all__ = ['__version__', 'find_config', 'optimize_for_inference', 'restore_after_inference']

@@ -1,6 +1,8 @@
 """What the command lines of tools/ share: arguments, configs and one-line errors."""
 
 import argparse
+import errno
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -16,20 +18,26 @@ from las_mm.checkpoint import TRUST
 from las_mm.frameworks import read_config
 from las_mm.shipped import find_config
 
-USER_ERRORS = (ValueError, TypeError, FileNotFoundError, KeyError, URLError)
+USER_ERRORS = (ValueError, TypeError, OSError, KeyError, URLError)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def run_cli(main: Callable[[], None]) -> None:
     """Run ``main``; a user's error becomes one line on stderr and exit code 2.
 
-    ``LAS_MM_DEBUG=1`` shows the traceback instead.
+    An error with a ``hint`` gets that as a second line. ``LAS_MM_DEBUG=1`` shows the traceback
+    instead.
     """
+    debug = os.environ.get('LAS_MM_DEBUG') == '1'
+    logging.raiseExceptions = debug  # a log on a full disk must not bury that line
     try:
         main()
     except USER_ERRORS as error:
-        if os.environ.get('LAS_MM_DEBUG') == '1':
+        if debug:
             raise
         print(f'{Path(sys.argv[0]).name}: error: {one_line(error)}', file=sys.stderr)
+        if hasattr(error, 'hint'):
+            print(error.hint, file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print('interrupted; go on with --resume', file=sys.stderr)
@@ -39,6 +47,9 @@ def run_cli(main: Callable[[], None]) -> None:
 def one_line(error: BaseException) -> str:
     """The message of ``error`` without what registries put around it."""
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    if isinstance(error, OSError) and error.errno in FULL:
+        place = repr(error.filename) if error.filename else 'the log, or another file'
+        return f'{error.strerror}: {place} cannot be written; make room, then go on with --resume'
     # A data loader's worker sends its whole traceback, which ends in "SomeError: message".
     if 'Original Traceback' in text:
         text = text.strip().splitlines()[-1].partition(': ')[2]

@@ -1,4 +1,4 @@
-"""Randomness as a function of seed and progress, so that a resumed training needs no state of it."""
+"""Randomness as a function of seed and progress: a resumed training needs no state of it."""
 
 import random
 from collections.abc import Iterator, Sequence

@@ -5,7 +5,10 @@ import os
 os.environ.setdefault('OMP_NUM_THREADS', '1')  # before numpy or torch read it
 
 import importlib.util
+import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -52,6 +55,44 @@ def load_tool():
     sys.path.append(str(ROOT / 'tools'))
     yield load
     sys.path.remove(str(ROOT / 'tools'))
+
+
+@pytest.fixture
+def fail(load_tool, monkeypatch, capsys):
+    """A function that runs a tool that must fail with exit code 2; returns what it says."""
+
+    def fail(tool: str, *argv, lines: int = 1) -> str:
+        from las_mm.cli import run_cli
+
+        monkeypatch.chdir(ROOT)
+        monkeypatch.delenv('LAS_MM_DEBUG', raising=False)
+        # Handlers of earlier runs in this process write to streams that pytest has closed.
+        monkeypatch.setattr(logging, 'raiseExceptions', False)
+        monkeypatch.setattr(sys, 'argv', [f'tools/{tool}.py', *map(str, argv)])
+        with pytest.raises(SystemExit) as stop, no_flushing():
+            run_cli(load_tool(tool).main)
+        assert stop.value.code == 2
+        printed = capsys.readouterr()
+        assert 'Traceback' not in printed.out + printed.err
+        before, mark, message = printed.err.partition(f'{tool}.py: error: ')
+        assert mark
+        assert before == '' or before.endswith('\n')
+        assert message.endswith('\n')
+        assert message.count('\n') == lines
+        return message.rstrip('\n')
+
+    return fail
+
+
+@contextmanager
+def no_flushing() -> Iterator[None]:
+    """Undo what a tool sets for its whole process on a CPU: denormal numbers count as zero."""
+    import torch
+
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope='session')

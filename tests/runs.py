@@ -38,6 +38,18 @@ class Recorder(Hook):
             raise KeyboardInterrupt
 
 
+def data_options(data: Path) -> list[str]:
+    """Options that make a demo detector's config use tiny data, in this process."""
+    evaluator = f'ann_file={data}/annotations/instances_val.json'
+    options = [f'val_evaluator.{evaluator}', f'test_evaluator.{evaluator}', 'load_from=None']
+    options += ['train_dataloader.batch_size=1']
+    for split in ('train', 'val', 'test'):
+        loader = f'{split}_dataloader'
+        options += [f'{loader}.dataset.data_root={data}', f'{loader}.num_workers=0']
+        options += [f'{loader}.persistent_workers=False']
+    return options
+
+
 def samples(count: int = 8) -> list[dict]:
     """Random images with a class each."""
     generator = torch.Generator().manual_seed(0)

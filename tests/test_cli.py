@@ -1,13 +1,13 @@
 """Every wrong input ends in one line that names the field, the value and what is allowed."""
 
 import json
-import logging
 import sys
 
 import pytest
 import torch
 from detectors import build_model, two_stage
 from mmengine.config import Config
+from runs import data_options
 from test_checkpoint import Evil
 
 from las_mm.cli import one_line, run_cli
@@ -17,56 +17,15 @@ LAS = 'configs/faster_rcnn_las_r50_4-4-2-1_demo.py'
 STATIC = 'configs/faster_rcnn_r50_demo.py'
 
 
-@pytest.fixture(autouse=True)
-def in_root(repo_root, monkeypatch):
-    monkeypatch.chdir(repo_root)
-    monkeypatch.delenv('LAS_MM_DEBUG', raising=False)
-    # Handlers of earlier runs in this process write to streams that pytest has closed.
-    monkeypatch.setattr(logging, 'raiseExceptions', False)
-    yield
-    torch.set_flush_denormal(False)  # build_runner sets it for the whole process
-
-
-@pytest.fixture
-def fail(load_tool, monkeypatch, capsys):
-    """Run a tool that must fail with exit code 2; returns its one line."""
-
-    def fail(tool: str, *argv) -> str:
-        monkeypatch.setattr(sys, 'argv', [f'tools/{tool}.py', *map(str, argv)])
-        with pytest.raises(SystemExit) as stop:
-            run_cli(load_tool(tool).main)
-        assert stop.value.code == 2
-        printed = capsys.readouterr()
-        assert 'Traceback' not in printed.out + printed.err
-        lines = [line for line in printed.err.splitlines() if f'{tool}.py: error: ' in line]
-        assert len(lines) == 1
-        assert printed.err.endswith(lines[0] + '\n')
-        return lines[0].removeprefix(f'{tool}.py: error: ')
-
-    return fail
-
-
 @pytest.fixture
 def train(fail, tmp_path, demo_coco):
     """Run a training of the demo's detector on tiny data that must fail; returns its line."""
 
-    def train(*options, argv=(), data=demo_coco, config=LAS) -> str:
+    def train(*options, argv=(), data=demo_coco, config=LAS, lines=1) -> str:
         shared = ['--work-dir', tmp_path / 'work', *argv, '--cfg-options']
-        return fail('train', config, *shared, *data_options(data), *options)
+        return fail('train', config, *shared, *data_options(data), *options, lines=lines)
 
     return train
-
-
-def data_options(data) -> list[str]:
-    """Options that make a demo config use tiny data, in this process."""
-    evaluator = f'ann_file={data}/annotations/instances_val.json'
-    options = [f'val_evaluator.{evaluator}', f'test_evaluator.{evaluator}', 'load_from=None']
-    options += ['train_dataloader.batch_size=1']
-    for split in ('train', 'val', 'test'):
-        loader = f'{split}_dataloader'
-        options += [f'{loader}.dataset.data_root={data}', f'{loader}.num_workers=0']
-        options += [f'{loader}.persistent_workers=False']
-    return options
 
 
 # What the model is made of.
@@ -201,14 +160,31 @@ def test_predictions_file(fail, demo_coco, tmp_path, checkpoint_of):
 # Data.
 
 
-def test_missing_data_says_how_to_get_it(train, tmp_path, repo_root):
-    line = train(data=tmp_path / 'demo_not_made', config=STATIC)
-    assert line.startswith('train_dataloader.dataset: ')
-    assert 'is missing. Make the demo data with: python tools/make_demo_dataset.py' in line
+def test_missing_data_says_how_to_get_it_in_two_lines(train, tmp_path, repo_root):
+    root = tmp_path / 'demo_not_made'
+    what, how = train(data=root, config=STATIC, lines=2).split('\n')
+    missing = root / 'annotations' / 'instances_train.json'
+    assert what == (
+        f'train_dataloader.dataset: {str(missing)!r} is missing; expected the demo data in {root}'
+    )
+    assert how == (f'make them: python tools/make_demo_dataset.py --task detection --out {root}')
     cfg = Config.fromfile(repo_root / 'configs' / 'faster_rcnn_las_r101_4-4-7-1.py')
     cfg.train_dataloader.dataset.data_root = str(tmp_path / 'coco')
-    with pytest.raises(FileNotFoundError, match='is missing. Put the data set there.*make demo'):
+    with pytest.raises(FileNotFoundError, match='expected COCO with train2017/, val2017/ and') as e:
         require_data(cfg, 'train_dataloader')
+    assert e.value.hint.startswith('get it from https://cocodataset.org and put or link it there,')
+    assert 'or run the demo: make demo' in e.value.hint
+
+
+def test_missing_and_empty_class_folders_are_named(tmp_path):
+    dataset = dict(type='ImageNet', data_root=str(tmp_path), data_prefix='train')
+    cfg = Config(dict(loader=dict(dataset=dict(type='RepeatDataset', dataset=dataset))))
+    with pytest.raises(FileNotFoundError, match="train' is missing; expected ImageNet") as error:
+        require_data(cfg, 'loader')
+    assert 'https://image-net.org' in error.value.hint
+    (tmp_path / 'train').mkdir()
+    with pytest.raises(FileNotFoundError, match="train' is empty; expected ImageNet"):
+        require_data(cfg, 'loader')
 
 
 def copy_of(data, target, spoil) -> None:
@@ -246,6 +222,7 @@ BROKEN = {
     'no annotations': (without('annotations'), 'has no annotations; give'),
     'no categories': (without('categories'), 'has no categories; give'),
     'other categories': (renamed, 'none of which is among the classes'),
+    'no file name': (lambda content: content.replace('file_name', 'file'), "has no 'file_name'"),
 }
 
 
@@ -286,6 +263,11 @@ def test_help_names_every_flag(load_tool, monkeypatch, capsys):
         assert not [flag for flag in [*wanted, '--launcher'] if flag not in printed]
 
 
+@pytest.fixture(autouse=True)
+def in_root(repo_root, monkeypatch):
+    monkeypatch.chdir(repo_root)
+
+
 def test_debugging_shows_the_traceback(monkeypatch):
     def broken() -> None:
         raise ValueError('field: wrong')
@@ -312,6 +294,16 @@ def test_an_interruption_is_no_error(capsys):
         (ValueError('class `A` in a/b.py: class `B` in c.py: field: wrong'), 'field: wrong'),
         (ValueError('two\n  lines'), 'two lines'),
         (ValueError(), 'ValueError'),
+        (
+            OSError(28, 'No space left on device', 'a.json'),
+            "No space left on device: 'a.json' cannot be written; make room, then go on with "
+            '--resume',
+        ),
+        (
+            OSError(27, 'File too large'),
+            'File too large: the log, or another file cannot be written; make room, then go on '
+            'with --resume',
+        ),
         (
             FileNotFoundError(
                 'Caught FileNotFoundError in DataLoader worker process 0.\nOriginal Traceback '

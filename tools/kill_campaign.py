@@ -27,9 +27,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic, sleep
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-sys.path.insert(0, str(ROOT / 'tools'))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import cv2
 import mmpretrain.models  # noqa: F401  (imported once, not by every training)
@@ -41,6 +40,7 @@ from mmengine.config import Config
 from las_mm.checkpoint import latest_checkpoint
 from las_mm.cli import run_cli
 
+ROOT = Path(__file__).resolve().parents[1]
 IMAGES, BATCH, CLASSES = 24, 4, 2
 KEPT = 3
 CLOCK = ('time', 'data_time')  # logged values that are no result of the training

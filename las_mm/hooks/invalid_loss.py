@@ -1,10 +1,10 @@
 """Stopping a training whose loss is no longer a number."""
 
 from collections.abc import Sequence
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import CheckpointLoader, Runner
@@ -32,7 +32,8 @@ class InvalidLossHook(Hook):
         data_batch: Any = None,
         outputs: dict[str, Any] | None = None,
     ) -> None:
-        invalid = [name for name, value in (outputs or {}).items() if not isfinite(float(value))]
+        values = {name: torch.as_tensor(value).detach() for name, value in (outputs or {}).items()}
+        invalid = [name for name, value in values.items() if not value.isfinite()]
         if not invalid:
             return
         files = batch_files(data_batch)
