@@ -42,6 +42,19 @@ def test_networks_reach_the_ratio(repo_root, tmp_path):
     assert record['flops'] == pytest.approx(0.6, abs=0.03)
 
 
+def test_training_steps(repo_root, tmp_path):
+    out = tmp_path / 'training.json'
+    args = ['--cases', 'detector', '--size', '64', '--batch', '1', '--variants', 'distilled']
+    done = run(repo_root, 'training', *args, '--rounds', '1', '--threads', '1', '--out', str(out))
+    assert done.returncode == 0, done.stderr
+    (record,) = json.loads(out.read_text())['records']
+    assert set(record['milliseconds']) == {'static', 'distilled'}
+    assert set(record['distilled to static']) == {'time', 'saved', 'peak'}
+    assert min(record['milliseconds'].values()) > 0
+    assert record['saved_mib']['distilled'] > record['saved_mib']['static'] > 0
+    assert record['peak_mib']['static'] > 0
+
+
 def test_static_variants_compute_the_same(load_tool):
     load_tool('benchmark')
     from benchmarking.static import static_variants

@@ -10,6 +10,7 @@ Examples:
     python tools/benchmark.py networks --depths 50,101 --ratios .5,.4 --out results.json
     python tools/benchmark.py memory --depths 101 --sizes 800x1216
     python tools/benchmark.py --device cuda --suite all --out gpu.json   (see benchmark_cuda.py)
+    python tools/benchmark.py training --cases classifier,detector
 """
 
 import argparse
@@ -23,6 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from benchmarking.measure import describe_machine, tune_environment
 
+TRAINED = ('classifier', 'detector')
+TRAINING = ('static', 'dynamic', 'distilled')
 STATIC = ('eager', 'channels_last', 'onednn', 'compile')
 
 
@@ -103,12 +106,29 @@ def parse_args(arguments: list[str]) -> argparse.Namespace:
     )
     memory = commands.add_parser('memory', help='peak memory of backbones, each in its own process')
     memory.add_argument('--one', help=argparse.SUPPRESS)
+    training = commands.add_parser('training', help='a training step, dynamic against static')
+    training.add_argument(
+        '--cases',
+        type=listed(choice(*TRAINED)),
+        default=list(TRAINED),
+        help='of ' + ','.join(TRAINED),
+    )
+    training.add_argument('--size', type=int, help="edge of the images, by default the case's")
+    training.add_argument('--batch', type=int, help="images a step, by default the case's")
+    training.add_argument('--one', action='store_true', help=argparse.SUPPRESS)
     for command in (networks, memory):
         command.add_argument('--depths', type=listed(int), default=[101])
         command.add_argument('--granularity', default='4-4-7-1', help='S_net')
     for command in (blocks, networks, memory):
         command.add_argument('--sizes', type=listed(size), default=[(224, 224)])
+    for command in (blocks, networks, memory, training):
         command.add_argument('--threads', type=int, default=2)
+    training.add_argument(
+        '--variants',
+        type=listed(choice(*TRAINING)),
+        default=list(TRAINING),
+        help='distilled also has a teacher; of ' + ','.join(TRAINING),
+    )
     for command in (blocks, networks):
         command.add_argument('--masks', type=listed(choice('smooth', 'random')), default=['smooth'])
         command.add_argument(
@@ -118,9 +138,10 @@ def parse_args(arguments: list[str]) -> argparse.Namespace:
             help='static variants of PyTorch, of ' + ','.join(STATIC),
         )
         command.add_argument('--executor', default='auto', help='executor of the dynamic ones')
+        command.add_argument('--plot', type=Path, help='picture of the results, .png or .svg')
+    for command in (blocks, networks, training):
         command.add_argument('--rounds', type=int, default=15)
         command.add_argument('--out', type=Path, help='JSON file of the results')
-        command.add_argument('--plot', type=Path, help='picture of the results, .png or .svg')
     return parser.parse_args(arguments)
 
 
@@ -159,6 +180,23 @@ def measure_one_memory(args: argparse.Namespace) -> None:
     print(round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
 
 
+def run_training(args: argparse.Namespace) -> None:
+    """Measure training steps, or in a process of its own the memory of one."""
+    from benchmarking.report import save_json
+    from benchmarking.training import measure_training, print_peak, show_training
+
+    if args.one:
+        print_peak(args)
+        return
+    args.variants = list(dict.fromkeys(['static', *args.variants]))
+    records = []
+    for record in measure_training(args):
+        records.append(record)
+        if args.out:
+            save_json(args.out, describe_machine(), shlex.join(sys.argv), records)
+    show_training(records)
+
+
 def main() -> int:
     device, arguments = parse_device()
     if device == 'cuda':
@@ -170,6 +208,9 @@ def main() -> int:
         (measure_one_memory if args.one else measure_memory)(args)
         return 0
     tune_environment(args.threads)
+    if args.command == 'training':
+        run_training(args)
+        return 0
     from benchmarking.cases import measure_blocks, measure_networks
     from benchmarking.report import save_json, save_plot, show
 

@@ -13,6 +13,7 @@ from las_mm.ops import conv_size
 from las_mm.ops.executors import Executor, choose_executor
 from las_mm.ops.executors.numbering import number_block
 from las_mm.ops.folding import forget
+from las_mm.ops.masked_sum import masked_sum_relu
 
 from .masker import Masker
 from .trace import BlockTrace
@@ -110,9 +111,17 @@ class DynamicBlock(nn.Module):
         """The shortcut, always dense: (N, C, H, W) -> (N, C', H', W')."""
         return x if self.downsample is None else self.downsample(x)
 
-    def finish(self, branch: Tensor, x: Tensor) -> Tensor:
-        """The block's output, given that of its branch, masked where the block is dynamic."""
-        return self.relu(branch + self.identity(x))
+    def finish(self, branch: Tensor, x: Tensor, pixels: Tensor | None = None) -> Tensor:
+        """The block's output, given that of its branch.
+
+        Args:
+            branch: (N, C', H', W').
+            x: (N, C, H, W) input of the block.
+            pixels: (N, 1, H', W') mask of the active output pixels; None in a static block.
+        """
+        if pixels is None:
+            return self.relu(branch + self.identity(x))
+        return masked_sum_relu(branch, pixels, self.identity(x))
 
     def checkpointed_branch(self, x: Tensor, pixels: Tensor | None = None) -> Tensor:
         """:meth:`branch`, recomputed in the backward pass if ``with_cp``."""

@@ -35,8 +35,8 @@ class LASDenseLayer(DynamicBlock, DenseLayer):
         x = self.conv2(self.act(self.norm2(x)))
         return F.dropout(x, self.drop_rate, self.training) if self.drop_rate else x
 
-    def finish(self, branch: Tensor, x: Tensor) -> Tensor:
-        return branch
+    def finish(self, branch: Tensor, x: Tensor, pixels: Tensor | None = None) -> Tensor:
+        return branch if pixels is None else branch * pixels.to(branch.dtype)
 
     def forward(self, x: Sequence[Tensor] | Tensor, private: bool = False) -> Tensor:
         """Features (N, C_i, H, W) of all layers before -> new ones (N, growth_rate, H, W)."""

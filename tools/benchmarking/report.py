@@ -39,6 +39,14 @@ def show(records: list[dict]) -> None:
     Console(width=max(160, Console().width)).print(make_table(records))
 
 
+def print_table(rows: list[dict]) -> None:
+    """Print rows that share their keys."""
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(*map(_text, row.values()))
+    Console(width=max(160, Console().width)).print(table)
+
+
 def save_json(path: Path, machine: dict, command: str, records: list[dict]) -> None:
     """Write everything to a file; it is there as a whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -30,4 +30,4 @@ def execute_dense(
     size = conv_size(x.shape[-2:], block.stride_product)
     pixels = upsample_mask(mask, block.masker.granularity, size)
     out = block.checkpointed_branch(x, pixels)
-    return block.finish(out * pixels.to(out.dtype), x), mask
+    return block.finish(out, x, pixels), mask
