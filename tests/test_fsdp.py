@@ -14,7 +14,6 @@ from runs import SCHEDULES, samples
 import las_mm  # noqa: F401
 from las_mm.hooks.model_loss import unwrapped
 
-
 # Not mmengine's 'full': on a CPU, torch offloads weights to where they are, and then frees them.
 STATE = dict(
     state_dict_type='FULL_STATE_DICT',

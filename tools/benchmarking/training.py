@@ -177,7 +177,7 @@ def _peak_mib(name: str, variant: str, size: int, batch: int) -> int:
     argv = ['training', '--cases', name, '--variants', variant, '--one', '--size', str(size)]
     command = [sys.executable, sys.argv[0], *argv, '--batch', str(batch)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return int(done.stdout)
+    return int(done.stdout.split()[-1])  # mmengine logs before it
 
 
 def print_peak(args) -> None:
