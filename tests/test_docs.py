@@ -24,7 +24,10 @@ def test_the_new_backbone_of_the_docs_works(repo_root):
     assert 0 < float(ratio) < 2
 
 
-@pytest.mark.parametrize('page', ['installation.md', 'new_backbone.md', 'models.md'])
+PAGES = ['installation.md', 'new_backbone.md', 'models.md', 'robustness.md']
+
+
+@pytest.mark.parametrize('page', PAGES)
 def test_files_that_the_docs_name_exist(repo_root, page):
     text = (repo_root / 'docs' / page).read_text(encoding='utf-8')
     for path in re.findall(r'`((?:las_mm|tools|configs)/[^`]+\.\w+)`', text):
