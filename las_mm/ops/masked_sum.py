@@ -1,5 +1,7 @@
 """relu(M ⊙ branch + identity), the end of a dynamic block, in as few passes as a static block's."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -26,14 +28,14 @@ class _MaskedSumReLU(torch.autograd.Function):
     """One pass forward where autograd takes three, and none of its intermediate results is kept."""
 
     @staticmethod
-    def forward(ctx, branch: Tensor, pixels: Tensor, identity: Tensor) -> Tensor:
+    def forward(ctx: Any, branch: Tensor, pixels: Tensor, identity: Tensor) -> Tensor:
         out = torch.addcmul(identity, branch, pixels).relu_()
         ctx.save_for_backward(branch, pixels, out)
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         branch, pixels, out = ctx.saved_tensors
         grad = torch.ops.aten.threshold_backward(grad, out, 0)
         needs_branch, needs_pixels, needs_identity = ctx.needs_input_grad
