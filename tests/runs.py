@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from uuid import uuid4
 
 import torch
 from detectors import KINDS, build_model
@@ -99,7 +100,7 @@ def runner_of(
         ),
         custom_hooks=options.pop('custom_hooks', SCHEDULES),
         default_scope='mmpretrain' if kind == 'classifier' else 'mmdet',
-        experiment_name=f'{work_dir.name}_{id(hooks)}',
+        experiment_name=f'{work_dir.name}_{uuid4()}',
         randomness=dict(seed=0),
         log_level='WARNING',
         **options,
