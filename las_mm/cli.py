@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.error import URLError
 
 import torch
+import torch.distributed as dist
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -32,6 +33,7 @@ def run_cli(main: Callable[[], None]) -> None:
     logging.raiseExceptions = debug  # a log on a full disk must not bury that line
     try:
         main()
+        _leave_processes()
     except USER_ERRORS as error:
         if debug:
             raise
@@ -42,6 +44,13 @@ def run_cli(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print('interrupted; go on with --resume', file=sys.stderr)
         sys.exit(130)
+
+
+def _leave_processes() -> None:
+    """End a distributed run together: threads of gloo may abort a process that just exits."""
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
 
 
 def one_line(error: BaseException) -> str:
