@@ -1,13 +1,14 @@
 """docs/experiments.md: what was run, with what result."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 
 from experiments.plan import DEVICE, EPOCHS, IMAGE_SIZES, STATIC_EPOCHS, Experiment
 from experiments.records import Result
 from las_mm.files import write_whole
-from las_mm.tradeoff import plot_tradeoff, read_run
+from las_mm.tradeoff import Run, plot_tradeoff, read_run
 from las_mm.visualization import save_figure
 
 COMMAND = 'python tools/run_experiments.py'
@@ -91,20 +92,25 @@ def _findings(path: Path) -> str:
 
 def _section(task: str, results: list[Result], path: Path) -> str:
     text = f'\n## {task.capitalize()}\n'
-    dynamic = [result for result in results if result.experiment.target]
     static = [result.accuracy for result in results if result.experiment.longer]
-    if dynamic:
+    groups: dict[Experiment, list[Result]] = {}
+    for result in results:
+        groups.setdefault(replace(result.experiment, seed=0), []).append(result)
+    points = [_point(members) for setting, members in groups.items() if setting.target]
+    if points:
         image = path.parent / 'images' / f'experiments_{task}.png'
-        runs = [read_run(r.path, label=_label(r.experiment)) for r in dynamic]
-        save_figure(plot_tradeoff(runs, 'accuracy', mean(static) if static else None), image)
+        save_figure(plot_tradeoff(points, 'accuracy', mean(static) if static else None), image)
         text += f'\n![Accuracy over FLOPs and predicted latency](images/{image.name})\n'
     text += '\n| ' + ' | '.join(COLUMNS) + ' |\n' + '|---' * len(COLUMNS) + '|\n'
-    groups: dict[tuple, list[Result]] = {}
-    for result in results:
-        e = result.experiment
-        key = (e.target, e.granularity, e.distilled, e.by_latency, e.longer)
-        groups.setdefault(key, []).append(result)
     return text + ''.join(_row(members) for members in groups.values())
+
+
+def _point(members: list[Result]) -> Run:
+    """The mean over the seeds of a setting."""
+    runs = [read_run(member.path, label=_label(member.experiment)) for member in members]
+    latency = {device: mean(run.latency[device] for run in runs) for device in runs[0].latency}
+    accuracy, gmacs = mean(run.accuracy for run in runs), mean(run.gmacs for run in runs)
+    return replace(runs[0], accuracy=accuracy, gmacs=gmacs, latency=latency)
 
 
 def _label(experiment: Experiment) -> str:
