@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Iterator, Sequence
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -62,15 +61,29 @@ def seed_items(dataset: Any, seed: int) -> SeededItems | None:
     return dataset.__getitems__
 
 
-def seeded_batches(batches: Iterator, seed: int) -> Iterator:
-    """``batches``, each loaded with generators seeded by its number where this process loads it."""
-    for number in count():
-        seed_generators(SAMPLE, seed, number)
-        try:
-            batch = next(batches)
-        except StopIteration:
-            return
-        yield batch
+class SeededBatches:
+    """Batches, each loaded with generators seeded by its number where this process loads it.
+
+    Args:
+        batches: What loads them.
+        seed: The training's seed.
+    """
+
+    def __init__(self, batches: Iterator, seed: int) -> None:
+        self.batches, self.seed, self.number = batches, seed, 0
+
+    def __iter__(self) -> Iterator:
+        return self
+
+    def __next__(self) -> Any:
+        seed_generators(SAMPLE, self.seed, self.number)
+        self.number += 1
+        return next(self.batches)
+
+    def skip_iter(self, count: int) -> None:
+        """Load and drop the past batches, as a resumed loop of mmengine's fork asks for."""
+        for _ in range(count):
+            next(self)
 
 
 class RestOfEpoch:

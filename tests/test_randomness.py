@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from las_mm.randomness import RestOfEpoch, seed_generators, seed_items, seeded_batches
+from las_mm.randomness import RestOfEpoch, SeededBatches, seed_generators, seed_items
 
 
 class Noise(Dataset):
@@ -70,12 +70,15 @@ def test_batches_are_seeded_by_their_number():
         while True:
             yield random.random()
 
-    first, again = seeded_batches(batches(), 5), seeded_batches(batches(), 5)
+    first, again = SeededBatches(batches(), 5), SeededBatches(batches(), 5)
     values = [next(first) for _ in range(3)]
     random.seed(1)
     assert [next(again) for _ in range(3)] == values
     assert len(set(values)) == 3
-    assert list(seeded_batches(iter([1, 2]), 0)) == [1, 2]
+    later = SeededBatches(batches(), 5)
+    later.skip_iter(2)
+    assert next(later) == values[2]
+    assert list(SeededBatches(iter([1, 2]), 0)) == [1, 2]
 
 
 @pytest.mark.parametrize(('done', 'left'), [(1, [2, 3, 4, 5, 6, 7]), (4, [])])

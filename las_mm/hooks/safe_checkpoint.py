@@ -11,7 +11,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner
 
-from las_mm.randomness import ITERATION, RestOfEpoch, seed_generators, seed_items, seeded_batches
+from las_mm.randomness import ITERATION, RestOfEpoch, SeededBatches, seed_generators, seed_items
 
 PLAIN = (bool, int, float, str, type(None))
 
@@ -57,7 +57,7 @@ class SafeCheckpointHook(Hook):
         loop = runner.train_loop
         if isinstance(loop, IterBasedTrainLoop):
             # Its workers run already, seeded by mmengine; it loads the past batches once more.
-            loop.dataloader_iterator = seeded_batches(loop.dataloader_iterator, runner.seed)
+            loop.dataloader_iterator = SeededBatches(loop.dataloader_iterator, runner.seed)
             return
         self.items = seed_items(loop.dataloader.dataset, runner.seed)
         done = loop.iter - loop.epoch * len(loop.dataloader)
