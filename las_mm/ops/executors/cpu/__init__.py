@@ -40,7 +40,9 @@ def _why_not_packable(block: 'DynamicBlock', dtype: torch.dtype) -> str | None:
     return 'it has an odd number of channels, and bfloat16 goes in pairs' if odd else None
 
 
-def pack_block(block: 'DynamicBlock', dtype: torch.dtype, isa: str = '') -> Any:
+def pack_block(
+    block: 'DynamicBlock', dtype: torch.dtype, isa: str = '', winograd: bool = True
+) -> Any:
     """The block in the extension's format; remembered by :func:`execute_native`.
 
     Args:
@@ -48,6 +50,8 @@ def pack_block(block: 'DynamicBlock', dtype: torch.dtype, isa: str = '') -> Any:
         dtype: Of its features, torch.float32 or torch.bfloat16.
         isa: Instruction set, one of the extension's ``float32_isas()`` or ``bfloat16_isas()``; by
             default the best one of this CPU.
+        winograd: Whether 3×3 convolutions may be computed by Winograd's algorithm, where it is
+            faster.
     """
     native = cast(ModuleType, load_native()[0])
     kind = native.Float32Block if dtype == torch.float32 else native.BFloat16Block
@@ -57,7 +61,7 @@ def pack_block(block: 'DynamicBlock', dtype: torch.dtype, isa: str = '') -> Any:
     if block.is_dynamic:
         weight, bias = block.masker.difference()
         masker, granularity = (weight, bias.item()), block.masker.granularity
-    return kind([_plain(conv) for conv in folded.convs], shortcut, masker, granularity, isa)
+    return kind([_plain(conv) for conv in folded.convs], shortcut, masker, granularity, isa, winograd)
 
 
 def fold_pooled_shortcut(block: 'DynamicBlock', dtype: torch.dtype) -> FoldedBlock | None:

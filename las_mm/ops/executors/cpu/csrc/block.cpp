@@ -8,14 +8,38 @@ namespace {
 constexpr size_t kBandBytes = 12 << 20;
 
 // Weights of two convolutions that fit into a core's second-level cache together with features.
-constexpr size_t kTogetherBytes = 896 << 10;
+constexpr size_t kTogetherBytes = 1536 << 10;
 
 // A pass of its own costs the masker as much as this many output channels of the first convolution,
 // more than going along with it does: 5 % of 64 channels, measured on 56×56 pixels of 256 channels
 // on two cores of an EPYC (Zen 5).
 constexpr float kMaskerChannels = 3.2f;
 
+// Channels from which on Winograd's transforms cost less than they spare.
+constexpr int kWinogradChannels = 32;
+
+// Weights too large to stay in a cache from one forward to the next.
+constexpr size_t kLargeWeights = 8 << 20;
+
 }  // namespace
+
+template <class T>
+bool suits_winograd(const ConvShape& shape, const Kernels<T>& kernels) {
+  const bool plain = shape.kernel == 3 && shape.stride == 1 && shape.dilation == 1 &&
+                     shape.groups == 1;
+  const bool whole = shape.in_channels % kernels.lanes == 0 &&
+                     shape.out_channels % kernels.lanes == 0;
+  return plain && whole && kernels.winograd_inputs &&
+         std::min(shape.in_channels, shape.out_channels) >= kWinogradChannels;
+}
+
+template bool suits_winograd(const ConvShape&, const Kernels<float>&);
+template bool suits_winograd(const ConvShape&, const Kernels<bfloat16>&);
+
+bool is_needed_directly(const ConvShape& shape, int granularity) {
+  const size_t weights = size_t{16} * shape.in_channels * shape.out_channels;
+  return granularity == 1 || weights * sizeof(float) > kLargeWeights;
+}
 
 // A sum of n products has a relative error of at most n units of 2^-24, weights one more; doubled to
 // be safe from the rounding of `size` itself.
@@ -29,9 +53,11 @@ Masker::Masker(std::vector<double> w, double b) : weights(std::move(w)), bias(b)
 }
 
 template <class T>
-Block<T>::Block(std::vector<PackedConv<T>> convs, std::unique_ptr<PackedConv<T>> shortcut,
-                std::unique_ptr<Masker> masker, int granularity, const Kernels<T>& kernels)
+Block<T>::Block(std::vector<PackedConv<T>> convs, std::unique_ptr<PackedConv<T>> direct,
+                std::unique_ptr<PackedConv<T>> shortcut, std::unique_ptr<Masker> masker,
+                int granularity, const Kernels<T>& kernels)
     : convs(std::move(convs)),
+      direct(std::move(direct)),
       shortcut(std::move(shortcut)),
       masker(std::move(masker)),
       granularity(granularity),

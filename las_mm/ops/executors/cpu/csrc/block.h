@@ -41,21 +41,38 @@ struct Call {
   std::vector<Listener> followers;    // maskers further on, told of every pixel that is written
 };
 
+// Whether the second convolution of a bottleneck is faster by Winograd's algorithm, for these kernels.
+template <class T>
+bool suits_winograd(const ConvShape& shape, const Kernels<T>& kernels);
+
+// Whether it is then needed for the direct algorithm as well: for single pixels, and for maps so small
+// that reading more weights takes longer than it spares.
+bool is_needed_directly(const ConvShape& shape, int granularity);
+
 template <class T>
 class Block {
  public:
-  // convs: two or three, the last one without ReLU. shortcut, masker: null where there is none.
-  Block(std::vector<PackedConv<T>> convs, std::unique_ptr<PackedConv<T>> shortcut,
-        std::unique_ptr<Masker> masker, int granularity, const Kernels<T>& kernels);
+  // convs: two or three, the last one without ReLU; the second of three may be packed for Winograd.
+  // direct: it again, packed for the other algorithm, where is_needed_directly(); else null.
+  // shortcut, masker: null where there is none.
+  Block(std::vector<PackedConv<T>> convs, std::unique_ptr<PackedConv<T>> direct,
+        std::unique_ptr<PackedConv<T>> shortcut, std::unique_ptr<Masker> masker, int granularity,
+        const Kernels<T>& kernels);
 
   Geometry geometry(int n, int h, int w) const;
 
   // Whether the second and third convolution run in one pass over the active pixels.
   bool is_together() const;
 
+  // Whether the second convolution is computed by quads where that pays.
+  bool is_by_quads() const { return convs[1].algorithm() == Algorithm::winograd; }
+  // What computes it elsewhere.
+  const PackedConv<T>& middle() const { return direct ? *direct : convs[1]; }
+
   const PackedConv<T>& last() const { return convs.back(); }
 
   const std::vector<PackedConv<T>> convs;
+  const std::unique_ptr<PackedConv<T>> direct;
   const std::unique_ptr<PackedConv<T>> shortcut;
   const std::unique_ptr<Masker> masker;
   const int granularity;

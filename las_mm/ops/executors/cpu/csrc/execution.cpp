@@ -8,6 +8,9 @@ namespace {
 // Pixels in a job that only keeps the identity.
 constexpr int kIdentityChunk = 64;
 
+// Reading weights takes as long as this many pixels' products with them.
+constexpr int kWeightPixels = 64;
+
 double to_double(float value) { return value; }
 
 double to_double(bfloat16 value) {
@@ -27,7 +30,7 @@ bool is_fused(const Block<T>& block, const Call<T>& call) {
 
 int count_phases(const std::vector<std::vector<Band>>& groups) {
   size_t phases = 0;
-  for (const auto& bands : groups) phases += 4 * (bands.size() + 2);
+  for (const auto& bands : groups) phases += 5 * (bands.size() + 2);
   return static_cast<int>(phases);
 }
 
@@ -44,12 +47,14 @@ Execution<T>::Execution(const Block<T>& block, const Call<T>& call, Workspace& s
       call_(call),
       geometry_(block.geometry(call.n, call.h, call.w)),
       groups_(make_bands(geometry_, sizeof(T) * block.convs[0].shape().in_channels,
-                         block.band_bytes)),
+                         block.band_bytes, block.is_by_quads())),
       fused_(is_fused(block, call)),
       together_(block.is_together()),
+      by_quads_(block.is_by_quads()),
       threads_(threads),
       team_(count_phases(groups_), threads),
-      plan_(space.plan) {
+      plan_(space.plan),
+      features_(space.features) {
   const Geometry& g = geometry_;
   const ConvShape &first = g.first, &last = block.last().shape();
   size_t images = 1, pixels = 0;
@@ -182,7 +187,7 @@ int Execution<T>::prepare_first(const Bands& bands, size_t index) {
   plan_.list_needed(bands[index], fused_);
   needed_ += plan_.needed.count;
   first_ = gemm(block_.convs[0], plan_.needed);
-  first_.next = &block_.convs[1];
+  first_.next = block_.convs.size() == 3 ? &block_.middle() : &block_.last();
   first_.source = x_;
   first_.out = hidden_;
   first_.out.first_image = bands[0].image;
@@ -193,53 +198,104 @@ int Execution<T>::prepare_first(const Bands& bands, size_t index) {
 // The identity of all pixels; the convolutions of the active ones.
 template <class T>
 void Execution<T>::run_rest(Team::Member& member, const Bands& bands, size_t index) {
-  const auto job = [&](int job) {
-    if (together_) {
-      if (job < last_jobs_) return run_chunk(job);
-      job -= last_jobs_;
-    } else {
-      if (job < middle_jobs_) return middle_.job(job);
-      job -= middle_jobs_;
-      if (job < shortcut_jobs_[0]) return shortcut_[0].job(job);
-      job -= shortcut_jobs_[0];
-    }
-    if (job >= shortcut_jobs_[1]) return keep_identity(job - shortcut_jobs_[1]);
-    if (!together_) return shortcut_[1].job(job);
-    shortcut_[1].chunk(job);
-    tell_followers(plan_.inactive, job * kChunk, shortcut_[1].chunk_end(job));
-  };
   const auto prepare = [&] {
     const bool is_last = index + 1 == bands.size();
     if (fused_ || (is_last && bands.size() > 1)) prepare_rest(bands, index);
-    const int others = together_ ? last_jobs_ : middle_jobs_ + shortcut_jobs_[0];
-    return others + shortcut_jobs_[1] + identity_jobs_;
+    const int others = together_ ? 0 : shortcut_jobs_[0];
+    return quad_jobs_ + middle_jobs_ + others + shortcut_jobs_[1] + identity_jobs_;
   };
-  member.phase(prepare, job);
-  if (!together_) member.phase([&] { return last_jobs_; }, [&](int job) { last_.job(job); });
+  member.phase(prepare, [&](int job) { run_rest_job(job); });
+  if (together_) return;
+  if (by_quads_) member.phase([&] { return winograd_.jobs(); }, [&](int i) { winograd_.job(i); });
+  member.phase([&] { return last_jobs_; }, [&](int job) { last_.job(job); });
+}
+
+template <class T>
+void Execution<T>::run_rest_job(int job) {
+  if (job < quad_jobs_) {
+    if (!together_) return winograd_.transform(job);
+    winograd_.chunk(job);
+    return run_range(winograd_.first_place(job), winograd_.last_place(job));
+  }
+  job -= quad_jobs_;
+  if (job < middle_jobs_) {
+    if (!together_) return middle_.job(job);
+    middle_.chunk(job);
+    const int first = first_direct_ + job * kChunk;
+    return run_range(first, first_direct_ + middle_.chunk_end(job));
+  }
+  job -= middle_jobs_;
+  if (!together_) {
+    if (job < shortcut_jobs_[0]) return shortcut_[0].job(job);
+    job -= shortcut_jobs_[0];
+  }
+  if (job >= shortcut_jobs_[1]) return keep_identity(job - shortcut_jobs_[1]);
+  if (!together_) return shortcut_[1].job(job);
+  shortcut_[1].chunk(job);
+  tell_followers(plan_.inactive, job * kChunk, shortcut_[1].chunk_end(job));
 }
 
 template <class T>
 void Execution<T>::prepare_rest(const Bands& bands, size_t index) {
   const Band& band = bands[index];
-  plan_.list_active(band, call_.identity != Identity::in_place);
+  const bool with_inactive = call_.identity != Identity::in_place;
+  if (by_quads_) {
+    plan_.list_quads(band, with_inactive, block_.direct && geometry_.granularity == 1);
+  } else {
+    plan_.list_active(band, with_inactive);
+  }
   last_ = gemm(block_.last(), plan_.active);
   last_.source = {hidden_.base, hidden_.channels, hidden_.h, hidden_.w, bands[0].image};
   last_.next = call_.next;
   last_.out = out_;
   last_.residual = call_.identity == Identity::copied ? call_.x : call_.out;
-  if (block_.convs.size() == 3) {
-    const int channels = block_.last().shape().in_channels;
-    middle_ = gemm(block_.convs[1], plan_.active);
-    middle_.next = &block_.last();
-    middle_.source = last_.source;
-    middle_.out = {values_, channels, 0, 0, 0, true};
-    last_.source = {values_, channels, 0, 0, 0, true};
-    middle_jobs_ = middle_.prepare(threads_);
-  }
-  const int jobs = last_.prepare(threads_);
-  last_jobs_ = together_ ? last_.chunks() : jobs;
+  if (block_.convs.size() == 3) prepare_middle();
+  last_jobs_ = last_.prepare(threads_);
   identity_jobs_ = (plan_.inactive.count + kIdentityChunk - 1) / kIdentityChunk;
   if (call_.identity == Identity::convolved) prepare_shortcut();
+}
+
+// Whether Winograd's algorithm at the quads is faster, though pixels outside of them need the weights
+// of the other one, too.
+template <class T>
+bool Execution<T>::are_quads_worth_it() const {
+  if (!block_.direct) return true;
+  const int outside = plan_.active.count - plan_.quads.data()[plan_.quad_count].first;
+  const int direct = 9 * (plan_.active.count + kWeightPixels);
+  const int others = outside > 0 ? 9 * (outside + kWeightPixels) : 0;
+  return 16 * (plan_.quad_count + kWeightPixels) + others < direct;
+}
+
+// The second of three convolutions: at quads, and at the pixels behind them in the list.
+template <class T>
+void Execution<T>::prepare_middle() {
+  const int channels = block_.last().shape().in_channels;
+  first_direct_ = 0;
+  if (by_quads_) {
+    const Quad* quads = plan_.quads.data();
+    winograd_.conv = &block_.convs[1];
+    winograd_.next = &block_.last();
+    winograd_.kernels = &block_.kernels;
+    winograd_.source = last_.source;
+    winograd_.out = values_;
+    winograd_.zeros = zeros_;
+    winograd_.quads = quads;
+    winograd_.count = are_quads_worth_it() ? plan_.quad_count : 0;
+    winograd_.prepare(threads_);
+    if (!together_) winograd_.features = reserve<T>(features_, winograd_.feature_count());
+    quad_jobs_ = winograd_.chunks();
+    first_direct_ = quads[winograd_.count].first;
+  }
+  middle_ = gemm(block_.middle(), plan_.active);
+  middle_.sites += first_direct_;
+  middle_.count -= first_direct_;
+  middle_.next = quad_jobs_ > 0 ? &block_.convs[1] : &block_.last();
+  middle_.source = last_.source;
+  const int64_t place = first_direct_;
+  middle_.out = {values_ + place * channels, channels, 0, 0, 0, true};
+  const int jobs = middle_.prepare(threads_);
+  middle_jobs_ = together_ ? middle_.chunks() : jobs;
+  last_.source = {values_, channels, 0, 0, 0, true};
 }
 
 // Dense; the ReLU comes at once where nothing is added.
@@ -257,13 +313,12 @@ void Execution<T>::prepare_shortcut() {
   identity_jobs_ = 0;
 }
 
-// All convolutions from the second one on at some active pixels.
+// The convolutions after the second one at some active pixels.
 template <class T>
-void Execution<T>::run_chunk(int job) {
-  if (call_.identity == Identity::convolved) shortcut_[0].chunk(job);
-  middle_.chunk(job);
-  last_.chunk(job);
-  tell_followers(plan_.active, job * kChunk, last_.chunk_end(job));
+void Execution<T>::run_range(int first, int last) {
+  if (call_.identity == Identity::convolved) shortcut_[0].range(first, last);
+  last_.range(first, last);
+  tell_followers(plan_.active, first, last);
 }
 
 // Skipped pixels carry relu(identity).

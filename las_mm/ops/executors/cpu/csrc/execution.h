@@ -11,7 +11,7 @@ namespace las {
 // Memory that executions use one after another.
 struct Workspace {
   Plan plan;
-  Buffer<char> hidden, values, zeros;
+  Buffer<char> hidden, values, zeros, features;
   std::list<Buffer<Opinion>> opinions;  // of each masker of a chain
 };
 
@@ -32,6 +32,7 @@ class Execution {
   void decide_all(Team::Member& member, const Bands& bands, size_t index);
   void run_first(Team::Member& member, const Bands& bands, size_t index);
   void run_rest(Team::Member& member, const Bands& bands, size_t index);
+  void run_rest_job(int job);
 
   // Preparations and jobs of the phases.
   void decide(int image, int patch_row);
@@ -39,7 +40,9 @@ class Execution {
   int prepare_first(const Bands& bands, size_t index);
   void prepare_rest(const Bands& bands, size_t index);
   void prepare_shortcut();
-  void run_chunk(int job);
+  void prepare_middle();
+  bool are_quads_worth_it() const;
+  void run_range(int first, int last);
   void keep_identity(int job);
   void tell_followers(const Sites& sites, int first, int last) const;
   void tell_listeners(int image, int first_row, int last_row) const;
@@ -51,18 +54,22 @@ class Execution {
   const std::vector<Bands> groups_;
   const bool fused_;     // first convolution dense, in one pass with the masker if there is one
   const bool together_;  // see Block::is_together
+  const bool by_quads_;  // see Block::is_by_quads
   const int threads_;
   Team team_;
   Plan& plan_;
+  Buffer<char>& features_;  // of Winograd's algorithm
   std::vector<Listener> listeners_;  // maskers to tell of all of x; none if they have been told
   T* values_;  // output of the second of three convolutions, listed
   const T* zeros_;
   Rows<const T> x_;
   Rows<T> hidden_, out_;
   Gemm<T> first_, middle_, last_;
+  Winograd<T> winograd_;
   Gemm<T> shortcut_[2];  // at active and at inactive pixels
+  int first_direct_ = 0;  // place in the list of the first pixel that is in no quad
   size_t needed_ = 0;  // pixels of the first convolution so far
-  int first_jobs_ = 0, middle_jobs_ = 0, last_jobs_ = 0, identity_jobs_ = 0;
+  int first_jobs_ = 0, quad_jobs_ = 0, middle_jobs_ = 0, last_jobs_ = 0, identity_jobs_ = 0;
   int shortcut_jobs_[2] = {0, 0};
 };
 

@@ -5,9 +5,6 @@
 namespace las {
 namespace {
 
-// With more weights than this, threads go through the pixels panel by panel, else panels by pixels.
-constexpr size_t kCachedWeights = 512 << 10;
-
 // Bring memory near; rows lie scattered, so the hardware does not foresee them.
 void fetch(const void* start, int bytes) {
   for (int i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(start) + i);
@@ -35,67 +32,22 @@ void tell(const std::vector<Listener>& listeners, const Kernels<T>& kernels,
 
 template <class T>
 int Gemm<T>::prepare(int threads) {
-  const int rest = count % kChunk;
-  const bool joins = count > kChunk && rest <= kMostExtra;
-  chunks_ = count / kChunk + (rest > 0 && !joins);
-  threads_ = threads;
-  panels_outside_ = conv->bytes() > kCachedWeights;
-  // Whichever is larger, features or weights, is split among the threads; the other one all read.
-  const size_t features = static_cast<size_t>(count) * source.channels * sizeof(T);
-  parts_ = features > conv->bytes() ? std::min(threads, std::max(1, chunks_)) : 1;
-  return chunks_ * static_cast<int>(conv->panels().size());
+  walk_.begin(*conv, next, *kernels, count, source.channels * sizeof(T), threads);
+  return walk_.jobs();
 }
 
 template <class T>
 void Gemm<T>::job(int index) const {
-  const int panels = static_cast<int>(conv->panels().size());
-  int panel = index % panels, chunk = index / panels, in_part = chunk;
-  if (panels_outside_) {
-    int part = parts_ - 1;
-    while (index < part_start(part) * panels) part--;
-    const int chunks = part_start(part + 1) - part_start(part);
-    panel = (index - part_start(part) * panels) / chunks;
-    in_part = (index - part_start(part) * panels) % chunks;
-    chunk = part_start(part) + in_part;
-  }
-  const int first = chunk * kChunk, last = chunk_end(chunk);
-  if (listeners && panel == 0) {
+  const auto job = walk_.job(index);
+  const int first = walk_.first(job.chunk), last = walk_.last(job.chunk);
+  if (listeners && job.panel == 0) {
     tell(*listeners, *kernels, source, sites + first, last - first, true);
   }
-  multiply(conv->panels()[panel], first, last, ahead(panel, in_part));
-}
-
-// First chunk of a part.
-template <class T>
-int Gemm<T>::part_start(int part) const {
-  return static_cast<int>(static_cast<int64_t>(chunks_) * part / parts_);
-}
-
-// Where to fetch from while a chunk is multiplied by a panel: the chunks of a panel together fetch
-// the one that their thread needs next, so that it need not come all at once when its turn comes.
-template <class T>
-const char* Gemm<T>::ahead(int panel, int chunk) const {
-  if (!panels_outside_) return nullptr;
-  const auto& panels = conv->panels();
-  const int count = static_cast<int>(panels.size());
-  const auto owner = [&](int panel) { return parts_ == 1 ? panel * threads_ / count : 0; };
-  const PackedConv<T>* from = conv;
-  int wanted = panel + 1;
-  if (wanted == count || owner(wanted) != owner(panel)) {
-    if (!next) return nullptr;
-    from = next;
-    wanted = static_cast<int>(from->panels().size()) * owner(panel) / threads_;
-  }
-  const size_t fetched = static_cast<size_t>(chunk) * conv->shape().taps() *
-                         (conv->shape().depth() / kernels->depth_step) * 64;
-  const Panel& target = from->panels()[wanted];
-  const char* weights = reinterpret_cast<const char*>(from->weights(target));
-  return fetched < from->bytes(target) ? weights + fetched : nullptr;
+  multiply(conv->panels()[job.panel], first, last, walk_.ahead(job));
 }
 
 template <class T>
-void Gemm<T>::chunk(int index) const {
-  const int first = index * kChunk, last = chunk_end(index);
+void Gemm<T>::range(int first, int last) const {
   for (const Panel& panel : conv->panels()) multiply(panel, first, last, nullptr);
 }
 

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "packing.h"
+#include "walk.h"
 
 namespace las {
 
@@ -15,10 +15,6 @@ struct Site {
 
 // Edges of a feature must be smaller than this.
 constexpr int kMostPixels = 1 << 16;
-
-// Pixels in a job: a multiple of every micro-kernel's height (6, 8, 12). The last job may have a few
-// more or less.
-constexpr int kChunk = 12;
 
 // Feature rows of `channels` elements, one per pixel of images from `first_image` on, each h by w;
 // or, where `listed`, one per entry of the list of sites.
@@ -61,20 +57,17 @@ struct Gemm {
   int prepare(int threads);  // returns the number of independent jobs
   void job(int index) const;
   // Some of the pixels, all output channels; there are chunks() of them.
-  void chunk(int index) const;
-  int chunks() const { return chunks_; }
-  int chunk_end(int chunk) const { return chunk + 1 < chunks_ ? (chunk + 1) * kChunk : count; }
+  void chunk(int index) const { range(walk_.first(index), walk_.last(index)); }
+  int chunks() const { return walk_.chunks(); }
+  int chunk_end(int index) const { return walk_.last(index); }
+  // All output channels of the pixels from first to last - 1.
+  void range(int first, int last) const;
 
  private:
   void multiply(const Panel& panel, int first, int last, const char* ahead) const;
-  const char* ahead(int panel, int chunk) const;
   void point_at_taps(const T** rows, int height, int first, const int64_t* deltas) const;
 
-  int part_start(int part) const;
-
-  int chunks_ = 0, threads_ = 1;
-  int parts_ = 1;                // of the pixels, each for one thread
-  bool panels_outside_ = false;  // a part goes through its chunks panel by panel
+  Walk<T> walk_;
 };
 
 }  // namespace las

@@ -63,6 +63,11 @@ struct Kernels {
                 const Listener* listeners, int maskers, int ahead);
   // out = max(row, 0); `out` may be `row`.
   void (*relu)(const T* row, T* out, int channels);
+  // Winograd's transforms of some rows at once, `channels` being a multiple of `lanes`; null where
+  // the precision is too low for them. Bᵀ d B of the rows of 4×4 pixels, to 16 rows `stride` apart;
+  // and relu(Aᵀ m A + bias), the 2×2 outputs of 16 such rows.
+  void (*winograd_inputs)(const T* const* rows, T* out, int64_t stride, int channels);
+  void (*winograd_outputs)(const T* rows, int64_t stride, const float* bias, T* const* out, int channels);
 };
 
 // Tallest tile of any kernel: sizes buffers on the stack.

@@ -31,6 +31,8 @@ const Kernels<float> kernels = {
     {multiply<Fp32, 13, 2>, multiply<Fp32, 14, 2>},
     opine<Fp32>,
     relu<Fp32>,
+    winograd_inputs<Fp32>,
+    winograd_outputs<Fp32>,
 };
 
 }  // namespace

@@ -66,6 +66,8 @@ const Kernels<bfloat16> kernels = {
     {multiply<Bf16, 13, 2>, multiply<Bf16, 14, 2>},
     opine<Bf16>,
     relu<Bf16>,
+    nullptr,
+    nullptr,
 };
 
 }  // namespace

@@ -19,6 +19,8 @@ const Kernels<float> kernels = {
     {nullptr, nullptr},
     opine<Fp32>,
     relu<Fp32>,
+    winograd_inputs<Fp32>,
+    winograd_outputs<Fp32>,
 };
 
 }  // namespace

@@ -174,3 +174,51 @@ void relu(const typename Ops::T* row, typename Ops::T* out, int channels) {
   }
   for (; c < channels; c++) out[c] = Ops::to_float(row[c]) < 0 ? typename Ops::T{} : row[c];
 }
+
+// One dimension of Winograd's transform of the inputs, Bᵀ d.
+template <class Vec>
+inline void transform_inputs(Vec* d, int step) {
+  const Vec first = d[0] - d[2 * step], last = d[step] - d[3 * step];
+  const Vec sum = d[step] + d[2 * step], difference = d[2 * step] - d[step];
+  d[0] = first;
+  d[step] = sum;
+  d[2 * step] = difference;
+  d[3 * step] = last;
+}
+
+template <class Ops>
+void winograd_inputs(const typename Ops::T* const* rows, typename Ops::T* out, int64_t stride,
+                     int channels) {
+  for (int c = 0; c < channels; c += Ops::lanes) {
+    typename Ops::Vec d[16];
+    LAS_UNROLL
+    for (int i = 0; i < 16; i++) d[i] = Ops::load(rows[i] + c);
+    LAS_UNROLL
+    for (int i = 0; i < 4; i++) transform_inputs(d + i, 4);
+    LAS_UNROLL
+    for (int i = 0; i < 4; i++) transform_inputs(d + 4 * i, 1);
+    LAS_UNROLL
+    for (int i = 0; i < 16; i++) Ops::store(out + i * stride + c, d[i]);
+  }
+}
+
+template <class Ops>
+void winograd_outputs(const typename Ops::T* rows, int64_t stride, const float* bias,
+                      typename Ops::T* const* out, int channels) {
+  using Vec = typename Ops::Vec;
+  for (int c = 0; c < channels; c += Ops::lanes) {
+    Vec upper[4], lower[4];
+    LAS_UNROLL
+    for (int i = 0; i < 4; i++) {
+      const typename Ops::T* column = rows + i * stride + c;
+      const Vec m1 = Ops::load(column + 4 * stride), m2 = Ops::load(column + 8 * stride);
+      upper[i] = Ops::load(column) + m1 + m2;
+      lower[i] = m1 - m2 - Ops::load(column + 12 * stride);
+    }
+    const Vec b = Ops::load_float(bias + c);
+    const Vec sums[4] = {upper[0] + upper[1] + upper[2] + b, upper[1] - upper[2] - upper[3] + b,
+                         lower[0] + lower[1] + lower[2] + b, lower[1] - lower[2] - lower[3] + b};
+    LAS_UNROLL
+    for (int i = 0; i < 4; i++) Ops::store(out[i] + c, sums[i] < Vec{} ? Vec{} : sums[i]);
+  }
+}

@@ -18,14 +18,26 @@ void convert(float value, bfloat16& out) {
   out.bits = static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
+// G g Gᵀ of Winograd's F(2×2, 3×3), in double precision: (3, 3) -> (4, 4).
+void transform_kernel(const float* kernel, float* out) {
+  constexpr double kG[4][3] = {{1, 0, 0}, {.5, .5, .5}, {.5, -.5, .5}, {0, 0, 1}};
+  for (int i = 0; i < 4; i++) {
+    for (int j = 0; j < 4; j++) {
+      double sum = 0;
+      for (int k = 0; k < 9; k++) sum += kG[i][k / 3] * kernel[k] * kG[j][k % 3];
+      out[4 * i + j] = static_cast<float>(sum);
+    }
+  }
+}
+
 }  // namespace
 
 template <class T>
 PackedConv<T>::PackedConv(const ConvShape& shape, const float* weight, const float* bias,
-                          const Kernels<T>& kernels)
-    : shape_(shape), lanes_(kernels.lanes) {
+                          const Kernels<T>& kernels, Algorithm algorithm)
+    : shape_(shape), algorithm_(algorithm), lanes_(kernels.lanes) {
   const int lanes = kernels.lanes, group_columns = shape.out_channels / shape.groups;
-  const size_t rows = static_cast<size_t>(shape.taps()) * shape.depth();
+  const size_t rows = static_cast<size_t>(taps()) * shape.depth();
   int widest = kernels.max_vectors;
   if (widest > 2 && rows * widest * lanes * sizeof(T) > kPanelBytes) widest = 2;
   size_t weights = 0, biases = 0;
@@ -50,18 +62,22 @@ template <class T>
 void PackedConv<T>::pack(const Panel& panel, const float* weight, const float* bias,
                          const Kernels<T>& kernels) {
   const int width = panel.vectors * kernels.lanes, step = kernels.depth_step;
-  const int taps = shape_.taps(), depth = shape_.depth();
+  const int taps = this->taps(), depth = shape_.depth();
+  const bool direct = algorithm_ == Algorithm::direct;
   T* packed = weights_.data() + panel.weights;
   std::memset(static_cast<void*>(packed), 0, sizeof(T) * taps * depth * width);
   std::fill_n(bias_.data() + panel.bias, width, 0.f);
   for (int column = 0; column < panel.columns; column++) {
     const int channel = panel.column + column;
     bias_.data()[panel.bias + column] = bias[channel];
-    const float* from = weight + static_cast<size_t>(channel) * depth * taps;
-    for (int k = 0; k < depth; k++) {
+    const float* from = weight + static_cast<size_t>(channel) * depth * shape_.taps();
+    for (int k = 0; k < depth; k++, from += shape_.taps()) {
+      float transformed[kWinogradEdge * kWinogradEdge];
+      if (!direct) transform_kernel(from, transformed);
+      const float* values = direct ? from : transformed;
       T* to = packed + (static_cast<size_t>(k / step) * width + column) * step + k % step;
       for (int tap = 0; tap < taps; tap++) {
-        convert(from[k * taps + tap], to[static_cast<size_t>(tap) * depth * width]);
+        convert(values[tap], to[static_cast<size_t>(tap) * depth * width]);
       }
     }
   }

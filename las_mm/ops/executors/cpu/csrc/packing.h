@@ -20,6 +20,13 @@ struct ConvShape {
 
 constexpr int kMaxKernel = 7;
 
+// How a convolution is computed; its weights are packed for that. Winograd's F(2×2, 3×3) makes four
+// outputs of a 3×3 convolution from 16 products instead of 36.
+enum class Algorithm { direct, winograd };
+
+// Edge of the tile of inputs from which Winograd's algorithm makes 2×2 outputs.
+constexpr int kWinogradEdge = 4;
+
 // A panel: some output channels of one group, as wide as a micro-kernel.
 struct Panel {
   int first_channel;  // of the group, in the input
@@ -34,21 +41,27 @@ class PackedConv {
  public:
   // weight: (out, in / groups, kernel, kernel); bias: (out).
   PackedConv(const ConvShape& shape, const float* weight, const float* bias,
-             const Kernels<T>& kernels);
+             const Kernels<T>& kernels, Algorithm algorithm = Algorithm::direct);
 
   const ConvShape& shape() const { return shape_; }
+  Algorithm algorithm() const { return algorithm_; }
+  // Weights per input and output channel: the kernel's taps, or more of them for Winograd.
+  int taps() const {
+    return algorithm_ == Algorithm::direct ? shape_.taps() : kWinogradEdge * kWinogradEdge;
+  }
   const std::vector<Panel>& panels() const { return panels_; }
   const T* weights(const Panel& panel) const { return weights_.data() + panel.weights; }
   const float* bias(const Panel& panel) const { return bias_.data() + panel.bias; }
   size_t bytes() const { return bytes_; }
   size_t bytes(const Panel& panel) const {
-    return sizeof(T) * panel.vectors * lanes_ * shape_.taps() * shape_.depth();
+    return sizeof(T) * panel.vectors * lanes_ * taps() * shape_.depth();
   }
 
  private:
   void pack(const Panel& panel, const float* weight, const float* bias, const Kernels<T>& kernels);
 
   ConvShape shape_;
+  Algorithm algorithm_;
   std::vector<Panel> panels_;
   Buffer<T> weights_;
   Buffer<float> bias_;

@@ -21,8 +21,8 @@ Geometry::Geometry(const ConvShape& first, const ConvShape& second, int granular
       first(first),
       second(second) {}
 
-std::vector<std::vector<Band>> make_bands(const Geometry& g, size_t pixel_bytes,
-                                          size_t band_bytes) {
+std::vector<std::vector<Band>> make_bands(const Geometry& g, size_t pixel_bytes, size_t band_bytes,
+                                          bool in_pairs) {
   std::vector<std::vector<Band>> groups;
   const size_t row_bytes = pixel_bytes * g.w * g.window, image_bytes = pixel_bytes * g.w * g.h;
   if (2 * image_bytes <= 3 * band_bytes) {
@@ -35,7 +35,8 @@ std::vector<std::vector<Band>> make_bands(const Geometry& g, size_t pixel_bytes,
   // A band must hold what the convolutions of its neighbours reach into.
   const int reach = std::max(g.first.padding(), g.second.padding());
   const int least = (reach + g.granularity - 1) / g.granularity;
-  const int rows = std::max<int>({1, least, static_cast<int>(band_bytes / row_bytes)});
+  int rows = std::max<int>({1, least, static_cast<int>(band_bytes / row_bytes)});
+  if (in_pairs && g.granularity % 2 != 0) rows += rows % 2;
   for (int image = 0; image < g.n; image++) {
     groups.emplace_back();
     for (int row = 0; row < g.grid_h;) {
@@ -54,7 +55,7 @@ void Plan::begin(const Geometry& geometry) {
   on_ = on_buffer_.reserve(patch_rows * geometry.grid_w);
   margins_ = margin_buffer_.reserve(patch_rows * geometry.grid_w);
   spread_ = spread_buffer_.reserve(patch_rows * geometry.hidden_w);
-  row_buffer_.reserve(std::max(geometry.hidden_w, geometry.out_w));
+  row_buffer_.reserve(2 * (std::max(geometry.hidden_w, geometry.out_w) + 1));
 }
 
 void Plan::decide(int image, int patch_row, const Opinions& opinions) {
@@ -168,25 +169,90 @@ void Plan::list_needed(const Band& band, bool all) {
 
 void Plan::list_active(const Band& band, bool with_inactive) {
   const Geometry& g = *geometry_;
+  const Extent rows = clear_lists(band, with_inactive);
+  uint8_t* pixels = row_buffer_.data();
+  for (int image = band.image; image < band.image + band.images; image++) {
+    for (int y = rows.first; y < rows.last; y++) {
+      if (y == rows.first || y % g.granularity == 0) active_row(image, y, pixels);
+      active.add_row(pixels, true, g.out_w, image, y);
+      if (with_inactive) inactive.add_row(pixels, false, g.out_w, image, y);
+    }
+  }
+}
+
+void Plan::list_quads(const Band& band, bool with_inactive, bool without_singles) {
+  const Geometry& g = *geometry_;
+  const Extent rows = clear_lists(band, with_inactive);
+  const size_t in_row = (g.out_w + 1) / 2, in_column = (rows.last - rows.first + 1) / 2;
+  Quad* end = quads.reserve(band.images * in_row * in_column + 1);
+  singles_.clear(without_singles ? band.images * in_row * in_column : 0);
+  uint8_t *upper = row_buffer_.data(), *lower = upper + g.out_w + 1;
+  for (int image = band.image; image < band.image + band.images; image++) {
+    for (int y = rows.first; y < rows.last; y += 2) {
+      active_row(image, y, upper);
+      std::memset(lower, 0, g.out_w + 1);
+      if (y + 1 < rows.last) active_row(image, y + 1, lower);
+      if (with_inactive) {
+        inactive.add_row(upper, false, g.out_w, image, y);
+        if (y + 1 < rows.last) inactive.add_row(lower, false, g.out_w, image, y + 1);
+      }
+      end = add_quads(end, image, y, upper, lower, without_singles);
+    }
+  }
+  *end = {0, 0, 0, 0, active.count};
+  quad_count = static_cast<int>(end - quads.data());
+  std::copy_n(singles_.buffer.data(), singles_.count, active.buffer.data() + active.count);
+  active.count += singles_.count;
+}
+
+// The band's rows; room for its pixels.
+Plan::Extent Plan::clear_lists(const Band& band, bool with_inactive) {
+  const Geometry& g = *geometry_;
   const int first = band.patch_row * g.granularity;
   const int last = std::min(g.out_h, (band.patch_row + band.patch_rows) * g.granularity);
   const size_t most = static_cast<size_t>(band.images) * (last - first) * g.out_w;
   active.clear(most);
   inactive.clear(with_inactive ? most : 0);
-  uint8_t* pixels = row_buffer_.data();
-  for (int image = band.image; image < band.image + band.images; image++) {
-    for (int y = first; y < last; y++) {
-      if (y % g.granularity == 0) {
-        const uint8_t* patches = on(image, y / g.granularity);
-        if (g.granularity == 1) std::memcpy(pixels, patches, g.out_w);
-        for (int x = 0, patch = 0; g.granularity > 1 && x < g.out_w; x += g.granularity, patch++) {
-          std::memset(pixels + x, patches[patch], std::min(g.granularity, g.out_w - x));
-        }
-      }
-      active.add_row(pixels, true, g.out_w, image, y);
-      if (with_inactive) inactive.add_row(pixels, false, g.out_w, image, y);
-    }
+  return {first, last};
+}
+
+// Which pixels of an output row are active, and a zero behind them.
+void Plan::active_row(int image, int y, uint8_t* pixels) const {
+  const Geometry& g = *geometry_;
+  const uint8_t* patches = on(image, y / g.granularity);
+  pixels[g.out_w] = 0;
+  if (g.granularity == 1) {
+    std::memcpy(pixels, patches, g.out_w);
+    return;
   }
+  for (int x = 0, patch = 0; x < g.out_w; x += g.granularity, patch++) {
+    std::memset(pixels + x, patches[patch], std::min(g.granularity, g.out_w - x));
+  }
+}
+
+Quad* Plan::add_quads(Quad* end, int image, int y, const uint8_t* upper, const uint8_t* lower,
+                      bool without_singles) {
+  const int width = geometry_->out_w;
+  Site* sites = active.buffer.data();
+  int count = active.count;
+  for (int x = 0; x < width; x += 2) {
+    const int pixels[4] = {upper[x], upper[x + 1], lower[x], lower[x + 1]};
+    const int number = pixels[0] + pixels[1] + pixels[2] + pixels[3];
+    if (number == 0) continue;
+    const bool single = number == 1 && without_singles;
+    const int bits = pixels[0] | pixels[1] << 1 | pixels[2] << 2 | pixels[3] << 3;
+    *end = {image, static_cast<uint16_t>(y), static_cast<uint16_t>(x), static_cast<uint8_t>(bits),
+            count};
+    Site* site = single ? singles_.buffer.data() + singles_.count : sites + count;
+    for (int i = 0; i < 4; i++) {
+      if (!pixels[i]) continue;
+      *site++ = {image, static_cast<uint16_t>(y + i / 2), static_cast<uint16_t>(x + i % 2)};
+    }
+    (single ? singles_.count : count) += number;
+    end += !single;
+  }
+  active.count = count;
+  return end;
 }
 
 size_t Plan::count_needed() const {

@@ -6,7 +6,7 @@
 #include <functional>
 #include <vector>
 
-#include "gemm.h"
+#include "winograd.h"
 
 namespace las {
 
@@ -30,9 +30,10 @@ struct Band {
   int patch_row, patch_rows;
 };
 
-// Groups of bands; a group is either one band of whole images or all bands of one image.
+// Groups of bands; a group is either one band of whole images or all bands of one image. in_pairs:
+// bands begin at even rows of the output, so that quads do not depend on them.
 std::vector<std::vector<Band>> make_bands(const Geometry& geometry, size_t pixel_bytes,
-                                          size_t band_bytes);
+                                          size_t band_bytes, bool in_pairs);
 
 // What a masker thinks of its input.
 struct Opinions {
@@ -89,6 +90,9 @@ class Plan {
   void list_needed(const Band& band, bool all);
   // List the band's output pixels, active and, if asked for, inactive.
   void list_active(const Band& band, bool with_inactive);
+  // The same, active ones by quads; but those that are alone in theirs, if so asked, behind all
+  // quads and in none. One more quad marks the end.
+  void list_quads(const Band& band, bool with_inactive, bool without_singles);
 
   // Pixels of the first convolution's output that the second one reads; all must be decided.
   size_t count_needed() const;
@@ -96,6 +100,8 @@ class Plan {
   void copy_mask(float* mask) const;  // (n, grid_h, grid_w)
 
   Sites needed, active, inactive;
+  Buffer<Quad> quads;
+  int quad_count = 0;
 
  private:
   bool is_kept(const Opinions& opinions, int image, int patch_row, int patch) const;
@@ -103,6 +109,13 @@ class Plan {
   uint8_t* spread(int image, int patch_row) const;
   void spread_row(int image, int patch_row);
   const uint8_t* needed_row(int image, int y) const;
+  void active_row(int image, int y, uint8_t* pixels) const;
+  Quad* add_quads(Quad* end, int image, int y, const uint8_t* upper, const uint8_t* lower,
+                  bool without_singles);
+  struct Extent {
+    int first, last;
+  };
+  Extent clear_lists(const Band& band, bool with_inactive);
 
   struct Margin {
     double sum, size;
@@ -110,6 +123,7 @@ class Plan {
 
   const Geometry* geometry_ = nullptr;
   Buffer<uint8_t> on_buffer_, spread_buffer_, row_buffer_;
+  Sites singles_;
   Buffer<Margin> margin_buffer_;
   Margin* margins_ = nullptr;  // (n, grid_h, grid_w)
   uint8_t* on_ = nullptr;      // (n, grid_h, grid_w)

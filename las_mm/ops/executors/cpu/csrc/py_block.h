@@ -44,21 +44,26 @@ using Conv = std::tuple<at::Tensor, at::Tensor, int, int, int>;
 // Difference row (in) in double and its bias.
 using MaskerRow = std::tuple<at::Tensor, double>;
 
-template <class T>
-PackedConv<T> pack(const Conv& conv, const Kernels<T>& kernels) {
+inline ConvShape shape_of(const Conv& conv) {
   const auto& [weight, bias, stride, dilation, groups] = conv;
-  const ConvShape shape{static_cast<int>(weight.size(1)) * groups,
-                        static_cast<int>(weight.size(0)),
-                        static_cast<int>(weight.size(2)),
-                        stride,
-                        dilation,
-                        groups};
+  return {static_cast<int>(weight.size(1)) * groups,
+          static_cast<int>(weight.size(0)),
+          static_cast<int>(weight.size(2)),
+          stride,
+          dilation,
+          groups};
+}
+
+template <class T>
+PackedConv<T> pack(const Conv& conv, const Kernels<T>& kernels,
+                   Algorithm algorithm = Algorithm::direct) {
+  const ConvShape shape = shape_of(conv);
   TORCH_CHECK_VALUE(shape.kernel <= kMaxKernel, "kernel_size: got ", shape.kernel,
                     ", larger than ", kMaxKernel);
   TORCH_CHECK_VALUE(shape.depth() % kernels.depth_step == 0, "channels: got ", shape.depth(),
                     " per group, not a multiple of ", kernels.depth_step);
-  const at::Tensor w = weight.contiguous(), b = bias.contiguous();
-  return {shape, w.const_data_ptr<float>(), b.const_data_ptr<float>(), kernels};
+  const at::Tensor w = std::get<0>(conv).contiguous(), b = std::get<1>(conv).contiguous();
+  return {shape, w.const_data_ptr<float>(), b.const_data_ptr<float>(), kernels, algorithm};
 }
 
 inline int free_threads() { return at::in_parallel_region() ? 1 : at::get_num_threads(); }
@@ -69,12 +74,20 @@ class PyBlock {
   using Element = std::conditional_t<std::is_same_v<T, float>, float, at::BFloat16>;
 
   PyBlock(const std::vector<Conv>& convs, const std::optional<Conv>& shortcut,
-          const std::optional<MaskerRow>& masker, int granularity, const std::string& isa) {
+          const std::optional<MaskerRow>& masker, int granularity, const std::string& isa,
+          bool winograd) {
     const Kernels<T>* kernels = find_kernels<T>(isa);
     TORCH_CHECK_VALUE(kernels, "isa: this CPU has no '", isa, "'");
     std::vector<PackedConv<T>> packed;
-    for (const Conv& conv : convs) packed.push_back(pack(conv, *kernels));
-    std::unique_ptr<PackedConv<T>> side;
+    std::unique_ptr<PackedConv<T>> direct, side;
+    for (const Conv& conv : convs) {
+      const bool is_middle = convs.size() == 3 && packed.size() == 1;
+      const bool by_winograd = winograd && is_middle && suits_winograd(shape_of(conv), *kernels);
+      packed.push_back(pack(conv, *kernels, by_winograd ? Algorithm::winograd : Algorithm::direct));
+      if (by_winograd && is_needed_directly(shape_of(conv), granularity)) {
+        direct = std::make_unique<PackedConv<T>>(pack(conv, *kernels));
+      }
+    }
     if (shortcut) side = std::make_unique<PackedConv<T>>(pack(*shortcut, *kernels));
     std::unique_ptr<Masker> row;
     if (masker) {
@@ -83,8 +96,8 @@ class PyBlock {
       row = std::make_unique<Masker>(std::vector<double>(first, first + weights.numel()),
                                      std::get<1>(*masker));
     }
-    block_ = std::make_unique<Block<T>>(std::move(packed), std::move(side), std::move(row),
-                                        granularity, *kernels);
+    block_ = std::make_unique<Block<T>>(std::move(packed), std::move(direct), std::move(side),
+                                        std::move(row), granularity, *kernels);
   }
 
   // One call with the tensors that it writes to. x: (N, C, H, W), channels-last. identity: none for

@@ -1,0 +1,115 @@
+#include "winograd.h"
+
+#include <algorithm>
+
+namespace las {
+namespace {
+
+// Which of the 4×4 inputs of a quad its active pixels read: 3×3 each. Nobody has computed the others.
+uint16_t inputs_of(uint8_t active) {
+  constexpr uint16_t kWindow = 0x0777;  // of the upper left pixel, 4 bits a row
+  uint16_t inputs = 0;
+  for (int i = 0; i < 4; i++) {
+    if (active >> i & 1) inputs |= static_cast<uint16_t>(kWindow << (i / 2 * 4 + i % 2));
+  }
+  return inputs;
+}
+
+}  // namespace
+
+template <class T>
+void Winograd<T>::prepare(int threads) {
+  const size_t bytes = sizeof(T) * kTaps * source.channels;
+  walk_.begin(*conv, next, *kernels, count, bytes, threads);
+}
+
+template <class T>
+void Winograd<T>::job(int index) const {
+  const auto job = walk_.job(index);
+  multiply(conv->panels()[job.panel], job.chunk, features_of(job.chunk), walk_.ahead(job));
+}
+
+template <class T>
+void Winograd<T>::chunk(int index) const {
+  static thread_local Buffer<T> buffer;
+  T* features = buffer.reserve(chunk_features(*conv));
+  transform(index, features);
+  for (const Panel& panel : conv->panels()) multiply(panel, index, features, nullptr);
+}
+
+// features[tap][quad of the chunk][channel]
+template <class T>
+void Winograd<T>::transform(int chunk, T* features) const {
+  const int channels = source.channels;
+  for (int i = walk_.first(chunk); i < walk_.last(chunk); i++, features += channels) {
+    const Quad& quad = quads[i];
+    const uint16_t read = inputs_of(quad.active);
+    const T* rows[kTaps];
+    for (int tap = 0; tap < kTaps; tap++) {
+      const int y = quad.y + tap / kWinogradEdge - 1, x = quad.x + tap % kWinogradEdge - 1;
+      const bool inside = y >= 0 && x >= 0 && y < source.h && x < source.w;
+      const bool is_read = inside && read >> tap & 1;
+      rows[tap] = is_read ? source.base + source.offset(quad.image, y, x) : zeros;
+    }
+    kernels->winograd_inputs(rows, features, int64_t{kMost} * channels, channels);
+  }
+}
+
+template <class T>
+void Winograd<T>::multiply(const Panel& panel, int chunk, const T* features,
+                           const char* ahead) const {
+  const int full = kernels->height[panel.vectors], depth = source.channels;
+  const int quads = walk_.last(chunk) - walk_.first(chunk), width = panel.columns;
+  alignas(64) T products[kTaps * kMost * kMaxVectors * 16];
+  alignas(64) T unused[kMaxVectors * 16];
+  const T* rows[kMaxHeight];
+  T* outs[kMaxHeight];
+  static const float no_bias[kMaxVectors * 16] = {};
+  for (int tap = 0; tap < kTaps; tap++) {
+    const T* weights = conv->weights(panel) + static_cast<size_t>(tap) * depth * width;
+    const char* fetched = ahead ? ahead + static_cast<int64_t>(tap) * depth * 64
+                                : reinterpret_cast<const char*>(weights);
+    const Tile<T> tile{rows,    1,    depth,   0,     weights, no_bias,
+                       nullptr, outs, fetched, width, false};
+    for (int i = 0; i < quads;) {
+      const int left = quads - i, extra = left - full;
+      const bool half = left <= full / 2;
+      const bool tall = panel.vectors == 2 && kernels->multiply_tall[0] && extra > 0 &&
+                        extra <= kMostExtra;
+      const int height = half ? full / 2 : tall ? left : full;
+      for (int m = 0; m < height; m++) {
+        const int row = tap * kMost + i + m;
+        rows[m] = features + static_cast<int64_t>(std::min(row, tap * kMost + quads - 1)) * depth;
+        outs[m] = m < left ? products + row * width : unused;
+      }
+      const auto multiply = half   ? kernels->multiply_half[panel.vectors]
+                            : tall ? kernels->multiply_tall[extra - 1]
+                                   : kernels->multiply[panel.vectors];
+      multiply(tile);
+      i += height;
+    }
+  }
+  write(panel, chunk, products);
+}
+
+// products[tap][quad of the chunk][column]
+template <class T>
+void Winograd<T>::write(const Panel& panel, int chunk, const T* products) const {
+  const int width = panel.columns, channels = conv->shape().out_channels;
+  alignas(64) T unused[kMaxVectors * 16];
+  for (int i = walk_.first(chunk); i < walk_.last(chunk); i++, products += width) {
+    T* row = out + static_cast<int64_t>(quads[i].first) * channels + panel.column;
+    T* outs[4];
+    for (int pixel = 0; pixel < 4; pixel++) {
+      const bool active = quads[i].active >> pixel & 1;
+      outs[pixel] = active ? row : unused;
+      if (active) row += channels;
+    }
+    kernels->winograd_outputs(products, int64_t{kMost} * width, conv->bias(panel), outs, width);
+  }
+}
+
+template struct Winograd<float>;
+template struct Winograd<bfloat16>;
+
+}  // namespace las
