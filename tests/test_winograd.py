@@ -117,7 +117,7 @@ def test_a_few_single_pixels_are_direct():
 
 @torch.no_grad()
 def test_pixels_that_nobody_computed_are_not_read():
-    """A quad at the edge of a patch reaches over the dilated set; what lies there may be anything."""
+    """A quad at the edge of a patch reaches over the dilated set, where anything may lie."""
     block = randomize(DynamicBottleneck(8, 32, 8, 3))
     packed = pack_block(block, FP32)
     x = torch.randn(1, 8, 18, 18).contiguous(memory_format=torch.channels_last)

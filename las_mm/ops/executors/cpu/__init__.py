@@ -61,7 +61,8 @@ def pack_block(
     if block.is_dynamic:
         weight, bias = block.masker.difference()
         masker, granularity = (weight, bias.item()), block.masker.granularity
-    return kind([_plain(conv) for conv in folded.convs], shortcut, masker, granularity, isa, winograd)
+    convs = [_plain(conv) for conv in folded.convs]
+    return kind(convs, shortcut, masker, granularity, isa, winograd)
 
 
 def fold_pooled_shortcut(block: 'DynamicBlock', dtype: torch.dtype) -> FoldedBlock | None:
