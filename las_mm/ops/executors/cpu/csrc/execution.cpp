@@ -281,7 +281,7 @@ void Execution<T>::prepare_middle() {
     winograd_.zeros = zeros_;
     winograd_.quads = quads;
     winograd_.count = are_quads_worth_it() ? plan_.quad_count : 0;
-    winograd_.prepare(threads_);
+    winograd_.prepare(threads_, together_);
     if (!together_) winograd_.features = reserve<T>(features_, winograd_.feature_count());
     quad_jobs_ = winograd_.chunks();
     first_direct_ = quads[winograd_.count].first;

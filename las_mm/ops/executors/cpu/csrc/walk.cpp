@@ -12,15 +12,17 @@ constexpr size_t kCachedWeights = 512 << 10;
 
 template <class T>
 void Walk<T>::begin(const PackedConv<T>& conv, const PackedConv<T>* next,
-                    const Kernels<T>& kernels, int count, size_t entry_bytes, int threads) {
+                    const Kernels<T>& kernels, int count, size_t entry_bytes, int threads,
+                    int chunk) {
   conv_ = &conv;
   next_ = next;
   count_ = count;
+  chunk_ = chunk;
   threads_ = threads;
   depth_step_ = kernels.depth_step;
-  const int rest = count % kChunk;
-  const bool joins = count > kChunk && rest <= kMostExtra;
-  chunks_ = count / kChunk + (rest > 0 && !joins);
+  const int rest = count % chunk;
+  const bool joins = count > chunk && rest <= kMostExtra;
+  chunks_ = count / chunk + (rest > 0 && !joins);
   panels_outside_ = conv.bytes() > kCachedWeights;
   // Whichever is larger, features or weights, is split among the threads; the other one all read.
   parts_ = count * entry_bytes > conv.bytes() ? std::min(threads, std::max(1, chunks_)) : 1;

@@ -5,8 +5,8 @@
 
 namespace las {
 
-// Pixels (for Winograd: tiles of them) in a job: a multiple of every micro-kernel's height (6, 8, 12).
-// The last job may have a few more or less.
+// Pixels in a job: a multiple of every micro-kernel's height (6, 8, 12). The last job may have a few
+// more or less.
 constexpr int kChunk = 12;
 
 // The list's entries in chunks, the weights in panels; a job is a chunk by a panel.
@@ -20,13 +20,13 @@ class Walk {
 
   // next: the convolution that comes after this one, or null. entry_bytes: of an entry's features.
   void begin(const PackedConv<T>& conv, const PackedConv<T>* next, const Kernels<T>& kernels,
-             int count, size_t entry_bytes, int threads);
+             int count, size_t entry_bytes, int threads, int chunk = kChunk);
 
   int chunks() const { return chunks_; }
   int jobs() const { return chunks_ * panels(); }
   Job job(int index) const;
-  int first(int chunk) const { return chunk * kChunk; }
-  int last(int chunk) const { return chunk + 1 < chunks_ ? (chunk + 1) * kChunk : count_; }
+  int first(int chunk) const { return chunk * chunk_; }
+  int last(int chunk) const { return chunk + 1 < chunks_ ? (chunk + 1) * chunk_ : count_; }
 
   // Where to fetch from while a job is done: the chunks of a panel together fetch the panel that
   // their thread needs next, so that it need not come all at once when its turn comes. Null for
@@ -39,7 +39,7 @@ class Walk {
 
   const PackedConv<T>* conv_ = nullptr;
   const PackedConv<T>* next_ = nullptr;
-  int count_ = 0, chunks_ = 0, threads_ = 1, depth_step_ = 1;
+  int count_ = 0, chunk_ = kChunk, chunks_ = 0, threads_ = 1, depth_step_ = 1;
   int parts_ = 1;                // of the chunks, each for one thread
   bool panels_outside_ = false;  // a part goes through its chunks panel by panel
 };

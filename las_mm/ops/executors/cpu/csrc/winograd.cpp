@@ -18,15 +18,18 @@ uint16_t inputs_of(uint8_t active) {
 }  // namespace
 
 template <class T>
-void Winograd<T>::prepare(int threads) {
+void Winograd<T>::prepare(int threads, bool at_once) {
   const size_t bytes = sizeof(T) * kTaps * source.channels;
-  walk_.begin(*conv, next, *kernels, count, bytes, threads);
+  int chunk = kLargestChunk;
+  const auto jobs = [&] { return (at_once ? 1 : conv->panels().size()) * (count / chunk + 1); };
+  while (chunk > kChunk && jobs() < size_t(at_once ? 16 : 2) * threads) chunk /= 2;
+  walk_.begin(*conv, next, *kernels, count, bytes, threads, chunk);
 }
 
 template <class T>
 void Winograd<T>::job(int index) const {
   const auto job = walk_.job(index);
-  multiply(conv->panels()[job.panel], job.chunk, features_of(job.chunk), walk_.ahead(job));
+  multiply(conv->panels()[job.panel], job.chunk, features_of(job.chunk));
 }
 
 template <class T>
@@ -34,7 +37,7 @@ void Winograd<T>::chunk(int index) const {
   static thread_local Buffer<T> buffer;
   T* features = buffer.reserve(chunk_features(*conv));
   transform(index, features);
-  for (const Panel& panel : conv->panels()) multiply(panel, index, features, nullptr);
+  for (const Panel& panel : conv->panels()) multiply(panel, index, features);
 }
 
 // features[tap][quad of the chunk][channel]
@@ -56,40 +59,46 @@ void Winograd<T>::transform(int chunk, T* features) const {
 }
 
 template <class T>
-void Winograd<T>::multiply(const Panel& panel, int chunk, const T* features,
-                           const char* ahead) const {
-  const int full = kernels->height[panel.vectors], depth = source.channels;
-  const int quads = walk_.last(chunk) - walk_.first(chunk), width = panel.columns;
-  alignas(64) T products[kTaps * kMost * kMaxVectors * 16];
+void Winograd<T>::multiply(const Panel& panel, int chunk, const T* features) const {
+  static thread_local Buffer<T> buffer;
+  T* products = buffer.reserve(size_t{kTaps} * kMost * kMaxVectors * 16);
+  const int quads = walk_.last(chunk) - walk_.first(chunk);
+  for (int tap = 0; tap < kTaps; tap++) multiply_tap(panel, tap, quads, features, products);
+  write(panel, chunk, products);
+}
+
+// The weights of a tap and a panel are small: all of the chunk's quads are multiplied with them
+// before those of the next tap are, which are fetched meanwhile.
+template <class T>
+void Winograd<T>::multiply_tap(const Panel& panel, int tap, int quads, const T* features,
+                               T* products) const {
+  const int full = kernels->height[panel.vectors], depth = source.channels, width = panel.columns;
+  const T* weights = conv->weights(panel) + static_cast<size_t>(tap) * depth * width;
+  const T* end = weights + static_cast<size_t>(depth) * width;
+  features += static_cast<size_t>(tap) * kMost * depth;
+  products += static_cast<size_t>(tap) * kMost * width;
   alignas(64) T unused[kMaxVectors * 16];
+  static const float no_bias[kMaxVectors * 16] = {};
   const T* rows[kMaxHeight];
   T* outs[kMaxHeight];
-  static const float no_bias[kMaxVectors * 16] = {};
-  for (int tap = 0; tap < kTaps; tap++) {
-    const T* weights = conv->weights(panel) + static_cast<size_t>(tap) * depth * width;
-    const char* fetched = ahead ? ahead + static_cast<int64_t>(tap) * depth * 64
-                                : reinterpret_cast<const char*>(weights);
-    const Tile<T> tile{rows,    1,    depth,   0,     weights, no_bias,
-                       nullptr, outs, fetched, width, false};
-    for (int i = 0; i < quads;) {
-      const int left = quads - i, extra = left - full;
-      const bool half = left <= full / 2;
-      const bool tall = panel.vectors == 2 && kernels->multiply_tall[0] && extra > 0 &&
-                        extra <= kMostExtra;
-      const int height = half ? full / 2 : tall ? left : full;
-      for (int m = 0; m < height; m++) {
-        const int row = tap * kMost + i + m;
-        rows[m] = features + static_cast<int64_t>(std::min(row, tap * kMost + quads - 1)) * depth;
-        outs[m] = m < left ? products + row * width : unused;
-      }
-      const auto multiply = half   ? kernels->multiply_half[panel.vectors]
-                            : tall ? kernels->multiply_tall[extra - 1]
-                                   : kernels->multiply[panel.vectors];
-      multiply(tile);
-      i += height;
+  const char* ahead = reinterpret_cast<const char*>(end);
+  for (int i = 0; i < quads;) {
+    const int left = quads - i, extra = left - full;
+    const bool half = left <= full / 2;
+    const bool tall =
+        panel.vectors == 2 && kernels->multiply_tall[0] && extra > 0 && extra <= kMostExtra;
+    const int height = half ? full / 2 : tall ? left : full;
+    for (int m = 0; m < height; m++) {
+      rows[m] = features + static_cast<int64_t>(std::min(i + m, quads - 1)) * depth;
+      outs[m] = m < left ? products + (i + m) * width : unused;
     }
+    const auto multiply = half   ? kernels->multiply_half[panel.vectors]
+                          : tall ? kernels->multiply_tall[extra - 1]
+                                 : kernels->multiply[panel.vectors];
+    multiply({rows, 1, depth, 0, weights, no_bias, nullptr, outs, ahead, width, false});
+    ahead += depth * 64;
+    i += height;
   }
-  write(panel, chunk, products);
 }
 
 // products[tap][quad of the chunk][column]

@@ -30,10 +30,12 @@ struct Winograd {
   T* features = nullptr;  // feature_count() elements, for the transformed inputs of all quads
 
   static constexpr int kTaps = kWinogradEdge * kWinogradEdge;
-  // Quads in the largest chunk.
-  static constexpr int kMost = kChunk + kMostExtra;
+  // Quads in the largest chunk: enough that what their products take covers the reading of weights
+  // from memory.
+  static constexpr int kLargestChunk = 4 * kChunk, kMost = kLargestChunk + kMostExtra;
 
-  void prepare(int threads);
+  // at_once: whether chunks will be computed by chunk().
+  void prepare(int threads, bool at_once);
   int chunks() const { return walk_.chunks(); }
   // Two phases: first the transformed inputs, a job per chunk; then jobs() products.
   void transform(int chunk) const { transform(chunk, features_of(chunk)); }
@@ -54,7 +56,8 @@ struct Winograd {
  private:
   T* features_of(int chunk) const { return features + chunk * chunk_features(*conv); }
   void transform(int chunk, T* features) const;
-  void multiply(const Panel& panel, int chunk, const T* features, const char* ahead) const;
+  void multiply(const Panel& panel, int chunk, const T* features) const;
+  void multiply_tap(const Panel& panel, int tap, int quads, const T* features, T* products) const;
   void write(const Panel& panel, int chunk, const T* products) const;
 
   Walk<T> walk_;
