@@ -9,7 +9,7 @@ namespace {
 constexpr int kIdentityChunk = 64;
 
 // Reading weights takes as long as this many pixels' products with them.
-constexpr int kWeightPixels = 64;
+constexpr int kWeightPixels = 26;
 
 double to_double(float value) { return value; }
 
@@ -240,7 +240,7 @@ void Execution<T>::prepare_rest(const Bands& bands, size_t index) {
   const Band& band = bands[index];
   const bool with_inactive = call_.identity != Identity::in_place;
   if (by_quads_) {
-    plan_.list_quads(band, with_inactive, block_.direct && geometry_.granularity == 1);
+    plan_.list_quads(band, with_inactive);
   } else {
     plan_.list_active(band, with_inactive);
   }
@@ -255,15 +255,17 @@ void Execution<T>::prepare_rest(const Bands& bands, size_t index) {
   if (call_.identity == Identity::convolved) prepare_shortcut();
 }
 
-// Whether Winograd's algorithm at the quads is faster, though pixels outside of them need the weights
-// of the other one, too.
+// How many of the quads to compute by Winograd's algorithm: all; all but those of single pixels,
+// for which the direct one takes fewer products; or none, as Winograd's has more weights to read.
 template <class T>
-bool Execution<T>::are_quads_worth_it() const {
-  if (!block_.direct) return true;
-  const int outside = plan_.active.count - plan_.quads.data()[plan_.quad_count].first;
-  const int direct = 9 * (plan_.active.count + kWeightPixels);
-  const int others = outside > 0 ? 9 * (outside + kWeightPixels) : 0;
-  return 16 * (plan_.quad_count + kWeightPixels) + others < direct;
+int Execution<T>::count_winograd_quads() const {
+  const int all = plan_.quad_count, singles = plan_.single_count, crowded = all - singles;
+  if (!block_.direct) return all;
+  const int costs[3] = {16 * (all + kWeightPixels),
+                        16 * (crowded + kWeightPixels) + 9 * (singles + kWeightPixels),
+                        9 * (plan_.active.count + kWeightPixels)};
+  const int counts[3] = {all, crowded, 0};
+  return counts[std::min_element(costs, costs + 3) - costs];
 }
 
 // The second of three convolutions: at quads, and at the pixels behind them in the list.
@@ -280,7 +282,7 @@ void Execution<T>::prepare_middle() {
     winograd_.out = values_;
     winograd_.zeros = zeros_;
     winograd_.quads = quads;
-    winograd_.count = are_quads_worth_it() ? plan_.quad_count : 0;
+    winograd_.count = count_winograd_quads();
     winograd_.prepare(threads_, together_);
     if (!together_) winograd_.features = reserve<T>(features_, winograd_.feature_count());
     quad_jobs_ = winograd_.chunks();

@@ -41,7 +41,7 @@ class Execution {
   void prepare_rest(const Bands& bands, size_t index);
   void prepare_shortcut();
   void prepare_middle();
-  bool are_quads_worth_it() const;
+  int count_winograd_quads() const;
   void run_range(int first, int last);
   void keep_identity(int job);
   void tell_followers(const Sites& sites, int first, int last) const;

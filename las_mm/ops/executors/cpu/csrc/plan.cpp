@@ -180,12 +180,13 @@ void Plan::list_active(const Band& band, bool with_inactive) {
   }
 }
 
-void Plan::list_quads(const Band& band, bool with_inactive, bool without_singles) {
+void Plan::list_quads(const Band& band, bool with_inactive) {
   const Geometry& g = *geometry_;
   const Extent rows = clear_lists(band, with_inactive);
   const size_t in_row = (g.out_w + 1) / 2, in_column = (rows.last - rows.first + 1) / 2;
-  Quad* end = quads.reserve(band.images * in_row * in_column + 1);
-  singles_.clear(without_singles ? band.images * in_row * in_column : 0);
+  quads.reserve(band.images * in_row * in_column + 1);
+  singles_.reserve(band.images * in_row * in_column);
+  quad_count = single_count = 0;
   uint8_t *upper = row_buffer_.data(), *lower = upper + g.out_w + 1;
   for (int image = band.image; image < band.image + band.images; image++) {
     for (int y = rows.first; y < rows.last; y += 2) {
@@ -196,13 +197,10 @@ void Plan::list_quads(const Band& band, bool with_inactive, bool without_singles
         inactive.add_row(upper, false, g.out_w, image, y);
         if (y + 1 < rows.last) inactive.add_row(lower, false, g.out_w, image, y + 1);
       }
-      end = add_quads(end, image, y, upper, lower, without_singles);
+      add_quads(image, y, upper, lower);
     }
   }
-  *end = {0, 0, 0, 0, active.count};
-  quad_count = static_cast<int>(end - quads.data());
-  std::copy_n(singles_.buffer.data(), singles_.count, active.buffer.data() + active.count);
-  active.count += singles_.count;
+  append_singles();
 }
 
 // The band's rows; room for its pixels.
@@ -230,29 +228,40 @@ void Plan::active_row(int image, int y, uint8_t* pixels) const {
   }
 }
 
-Quad* Plan::add_quads(Quad* end, int image, int y, const uint8_t* upper, const uint8_t* lower,
-                      bool without_singles) {
-  const int width = geometry_->out_w;
-  Site* sites = active.buffer.data();
-  int count = active.count;
-  for (int x = 0; x < width; x += 2) {
+// The quads of two rows.
+void Plan::add_quads(int image, int y, const uint8_t* upper, const uint8_t* lower) {
+  Quad *quad = quads.data() + quad_count, *single = singles_.data() + single_count;
+  Site *first = active.buffer.data(), *site = first + active.count;
+  for (int x = 0; x < geometry_->out_w; x += 2) {
     const int pixels[4] = {upper[x], upper[x + 1], lower[x], lower[x + 1]};
     const int number = pixels[0] + pixels[1] + pixels[2] + pixels[3];
     if (number == 0) continue;
-    const bool single = number == 1 && without_singles;
     const int bits = pixels[0] | pixels[1] << 1 | pixels[2] << 2 | pixels[3] << 3;
-    *end = {image, static_cast<uint16_t>(y), static_cast<uint16_t>(x), static_cast<uint8_t>(bits),
-            count};
-    Site* site = single ? singles_.buffer.data() + singles_.count : sites + count;
+    (number == 1 ? *single++ : *quad++) = {image, static_cast<uint16_t>(y),
+                                           static_cast<uint16_t>(x), static_cast<uint8_t>(bits),
+                                           static_cast<int>(site - first)};
+    if (number == 1) continue;
     for (int i = 0; i < 4; i++) {
       if (!pixels[i]) continue;
       *site++ = {image, static_cast<uint16_t>(y + i / 2), static_cast<uint16_t>(x + i % 2)};
     }
-    (single ? singles_.count : count) += number;
-    end += !single;
   }
-  active.count = count;
-  return end;
+  quad_count = static_cast<int>(quad - quads.data());
+  single_count = static_cast<int>(single - singles_.data());
+  active.count = static_cast<int>(site - first);
+}
+
+void Plan::append_singles() {
+  Quad* quad = quads.data() + quad_count;
+  Site* site = active.buffer.data() + active.count;
+  for (int i = 0; i < single_count; i++, quad++, site++) {
+    *quad = singles_.data()[i];
+    quad->first = active.count++;
+    *site = {quad->image, static_cast<uint16_t>(quad->y + (quad->active >= 4)),
+             static_cast<uint16_t>(quad->x + (quad->active == 2 || quad->active == 8))};
+  }
+  *quad = {0, 0, 0, 0, active.count};
+  quad_count += single_count;
 }
 
 size_t Plan::count_needed() const {

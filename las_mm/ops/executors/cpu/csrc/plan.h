@@ -90,9 +90,9 @@ class Plan {
   void list_needed(const Band& band, bool all);
   // List the band's output pixels, active and, if asked for, inactive.
   void list_active(const Band& band, bool with_inactive);
-  // The same, active ones by quads; but those that are alone in theirs, if so asked, behind all
-  // quads and in none. One more quad marks the end.
-  void list_quads(const Band& band, bool with_inactive, bool without_singles);
+  // The same, active ones by quads, those with a single active pixel behind the others. One more quad
+  // marks the end.
+  void list_quads(const Band& band, bool with_inactive);
 
   // Pixels of the first convolution's output that the second one reads; all must be decided.
   size_t count_needed() const;
@@ -101,7 +101,7 @@ class Plan {
 
   Sites needed, active, inactive;
   Buffer<Quad> quads;
-  int quad_count = 0;
+  int quad_count = 0, single_count = 0;  // of all, of those with a single active pixel
 
  private:
   bool is_kept(const Opinions& opinions, int image, int patch_row, int patch) const;
@@ -110,8 +110,8 @@ class Plan {
   void spread_row(int image, int patch_row);
   const uint8_t* needed_row(int image, int y) const;
   void active_row(int image, int y, uint8_t* pixels) const;
-  Quad* add_quads(Quad* end, int image, int y, const uint8_t* upper, const uint8_t* lower,
-                  bool without_singles);
+  void add_quads(int image, int y, const uint8_t* upper, const uint8_t* lower);
+  void append_singles();
   struct Extent {
     int first, last;
   };
@@ -123,7 +123,7 @@ class Plan {
 
   const Geometry* geometry_ = nullptr;
   Buffer<uint8_t> on_buffer_, spread_buffer_, row_buffer_;
-  Sites singles_;
+  Buffer<Quad> singles_;
   Buffer<Margin> margin_buffer_;
   Margin* margins_ = nullptr;  // (n, grid_h, grid_w)
   uint8_t* on_ = nullptr;      // (n, grid_h, grid_w)
