@@ -16,7 +16,7 @@ constexpr size_t kTogetherBytes = 1536 << 10;
 constexpr float kMaskerChannels = 3.2f;
 
 // Channels from which on Winograd's transforms cost less than they spare.
-constexpr int kWinogradChannels = 32;
+constexpr int kWinogradChannels = 16;
 
 // Weights too large to stay in a cache from one forward to the next.
 constexpr size_t kLargeWeights = 8 << 20;
