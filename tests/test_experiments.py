@@ -1,5 +1,7 @@
 """The plan of the experiments, their configs, and the page that is made of the results."""
 
+import json
+
 import pytest
 from mmengine.config import Config
 
@@ -111,3 +113,31 @@ def test_complete_runs_are_left_alone_and_needs_are_named(tool, experiments, tmp
         tool.run(second, tmp_path, records, None)
     with pytest.raises(ValueError, match=r'last.pth is missing; remove .*static_seed0.json to'):
         tool.run(first, tmp_path, records, None)
+
+
+def test_testing_again_renews_records_and_trains_nothing(tool, experiments, tmp_path, monkeypatch):
+    page, dynamic = tmp_path / 'page.md', [e for e in experiments if e.target is not None]
+    finish(tool, experiments[0], tmp_path / 'page', 0.4)
+    finish(tool, dynamic[0], tmp_path / 'page', 0.3)
+    records = tool.Records(tmp_path / 'page')
+    before = records.get(dynamic[0])
+    folder = tmp_path / dynamic[0].name
+    folder.mkdir()
+    argv = ['run', '--tasks', 'detection', '--seeds', '0', '1', '--test-again']
+    monkeypatch.setattr('sys.argv', [*argv, '--out', str(tmp_path), '--document', str(page)])
+    with pytest.raises(ValueError, match='config.py is missing; remove the record of detection_'):
+        tool.main()
+    for name in ('config.py', 'last.pth'):
+        (folder / name).touch()
+    called = []
+
+    def run_tool(name, *argv):
+        called.append(name)
+        report = {**before.record, 'metrics': {'coco/bbox_mAP': 0.31}, 'measured': {'ratio': 0.6}}
+        (folder / 'latency_report.json').write_text(json.dumps(report))
+
+    monkeypatch.setattr(tool, 'tool', run_tool)
+    tool.main()
+    after = records.get(dynamic[0])
+    assert called == ['test.py'] and after.record['measured']['ratio'] == 0.6
+    assert after.accuracy == 0.31 and len(records.all(experiments)) == 2

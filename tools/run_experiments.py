@@ -6,6 +6,7 @@ be given again at any time. It takes a few hours on two cores.
 Examples:
     python tools/run_experiments.py
     python tools/run_experiments.py --tasks classification --seeds 0 1 2 3 4
+    python tools/run_experiments.py --test-again          # latencies, on a machine now quiet
     python tools/run_experiments.py --write-only          # the page from what there is
 """
 
@@ -42,7 +43,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--epochs', type=int, help="length of each training, by default the plan's")
     parser.add_argument('--only', metavar='NAME', help='only runs with NAME in their names')
     parser.add_argument('--list', action='store_true', help='say which runs there are, and stop')
-    parser.add_argument('--write-only', action='store_true', help='write the page, run nothing')
+    todo = parser.add_mutually_exclusive_group()
+    todo.add_argument(
+        '--test-again',
+        action='store_true',
+        help='test complete dynamic runs again, for their measured latency; train nothing',
+    )
+    todo.add_argument('--write-only', action='store_true', help='write the page, run nothing')
     return parser.parse_args()
 
 
@@ -67,14 +74,28 @@ def run(experiment: Experiment, out: Path, records: Records, epochs: int | None)
     link = folder / 'last.pth'
     link.unlink(missing_ok=True)
     link.symlink_to(checkpoint.name)
-    metric, report = METRICS[experiment.task], None
     if experiment.target is None:
-        accuracy = validated(folder, metric)
+        metric = METRICS[experiment.task]
+        records.add(experiment, {metric: validated(folder, metric)}, None)
     else:
-        tool('test.py', config, link, '--work-dir', folder, '--devices', f'{DEVICE},v100,gtx1080')
-        report = read_json('report', folder / 'latency_report.json')
-        accuracy = report['metrics'][metric]
-    records.add(experiment, {metric: accuracy}, report)
+        test(experiment, folder, records)
+
+
+def test(experiment: Experiment, folder: Path, records: Records) -> None:
+    """Test a trained dynamic network, and keep its record.
+
+    Raises:
+        ValueError: If there is no checkpoint, or testing failed.
+    """
+    config, checkpoint = folder / 'config.py', folder / 'last.pth'
+    for file in (config, checkpoint):
+        if not file.exists():
+            raise ValueError(f'{file} is missing; remove the record of {experiment.name}, run again')
+    devices = f'{DEVICE},v100,gtx1080'
+    tool('test.py', config, checkpoint, '--work-dir', folder, '--devices', devices)
+    report = read_json('report', folder / 'latency_report.json')
+    metric = METRICS[experiment.task]
+    records.add(experiment, {metric: report['metrics'][metric]}, report)
 
 
 def need(experiment: Experiment, records: Records, file: Path | None = None) -> Result:
@@ -127,9 +148,14 @@ def main() -> None:
             print(f'{done:9}{experiment.name}')
         return
     for index, experiment in enumerate(experiments, 1):
-        wanted = not args.write_only and (args.only or '') in experiment.name
-        if wanted and records.get(experiment) is None:
-            print(f'run {index} of {len(experiments)}: {experiment.name}', flush=True)
+        complete = records.get(experiment) is not None
+        is_due = complete and experiment.target is not None if args.test_again else not complete
+        if args.write_only or not is_due or (args.only or '') not in experiment.name:
+            continue
+        print(f'run {index} of {len(experiments)}: {experiment.name}', flush=True)
+        if args.test_again:
+            test(experiment, out / experiment.name, records)
+        else:
             run(experiment, out, records, args.epochs)
     results = records.all(experiments)
     write_document(results, len(experiments), document)

@@ -35,7 +35,7 @@ is trained further; "static, longer" is trained further as long, and is the one 
 The sets are small: read differences against the spread over seeds (± one standard deviation).
 Predicted latencies are for one image on {DEVICE}; measured ones for one image on the CPU that
 trained, one thread, the optimized dynamic backbone against the optimized static one, with real-time
-priority, as other programs ran; these tests were made after all trainings. These
+priority; these tests were made after all trainings (`--test-again`). These
 backbones are narrow (16 channels), so that on the CPU what every block costs besides its MACs
 weighs far more than in a network of full width.
 This page is written by
