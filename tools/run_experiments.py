@@ -90,7 +90,7 @@ def test(experiment: Experiment, folder: Path, records: Records) -> None:
     config, checkpoint = folder / 'config.py', folder / 'last.pth'
     for file in (config, checkpoint):
         if not file.exists():
-            raise ValueError(f'{file} is missing; remove the record of {experiment.name}, run again')
+            raise ValueError(f'{file} is missing; remove the record of {experiment.name}')
     devices = f'{DEVICE},v100,gtx1080'
     tool('test.py', config, checkpoint, '--work-dir', folder, '--devices', devices)
     report = read_json('report', folder / 'latency_report.json')
