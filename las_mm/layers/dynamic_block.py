@@ -91,8 +91,8 @@ class DynamicBlock(nn.Module):
         """Convolutions that run once per image, on pooled features; none by default."""
         return ()
 
-    def branch(self, x: Tensor, pixels: Tensor | None = None) -> Tensor:
-        """The residual branch, dense.
+    def body(self, x: Tensor, pixels: Tensor | None = None) -> Tensor:
+        """The residual branch up to its last convolution, dense.
 
         Args:
             x: (N, C, H, W).
@@ -100,42 +100,53 @@ class DynamicBlock(nn.Module):
                 them; None if all are.
 
         Returns:
-            (N, C', H', W'), before the mask and the addition.
+            (N, C', H', W'), before the last norm.
         """
-        *body, (conv, norm) = self.branch_layers()
-        for body_conv, body_norm in body:
-            x = self.relu(body_norm(body_conv(x)))
-        return norm(conv(x))
+        *layers, (last_conv, _) = self.branch_layers()
+        for conv, norm in layers:
+            x = self.relu(norm(conv(x)))
+        return last_conv(x)
 
     def identity(self, x: Tensor) -> Tensor:
         """The shortcut, always dense: (N, C, H, W) -> (N, C', H', W')."""
         return x if self.downsample is None else self.downsample(x)
 
-    def finish(self, branch: Tensor, x: Tensor, pixels: Tensor | None = None) -> Tensor:
-        """The block's output, given that of its branch.
+    def drop(self, factor: Tensor) -> Tensor:
+        """What multiplies the branch, in training zero for some samples if the block drops them."""
+        return factor
+
+    def finish(self, out: Tensor, x: Tensor, pixels: Tensor | None = None) -> Tensor:
+        """The block's output, given that of its last convolution.
 
         Args:
-            branch: (N, C', H', W').
+            out: (N, C', H', W').
             x: (N, C, H, W) input of the block.
             pixels: (N, 1, H', W') mask of the active output pixels; None in a static block.
         """
+        *_, (_, norm) = self.branch_layers()
         if pixels is None:
-            return self.relu(branch + self.identity(x))
-        return masked_sum_relu(branch, pixels, self.identity(x))
+            return self.relu(self.drop(norm(out)) + self.identity(x))
+        return masked_sum_relu(out, norm, self.drop(pixels), self.identity(x))
 
-    def checkpointed_branch(self, x: Tensor, pixels: Tensor | None = None) -> Tensor:
-        """:meth:`branch`, recomputed in the backward pass if ``with_cp``."""
-        if self.with_cp and x.requires_grad:
-            norms = [norm for _, norm in self.branch_layers()]
-            # The second forward must not move the running statistics a second time.
-            return checkpoint(
-                self.branch,
-                x,
-                pixels,
-                use_reentrant=False,
-                context_fn=lambda: (nullcontext(), untracked(norms)),
-            )
-        return self.branch(x, pixels)
+    def dense(self, x: Tensor, pixels: Tensor | None = None) -> Tensor:
+        """The block's output, computed again in the backward pass if ``with_cp``.
+
+        Args:
+            x: (N, C, H, W).
+            pixels: (N, 1, H', W') mask of the active output pixels; None in a static block.
+
+        Returns:
+            (N, C', H', W').
+        """
+
+        def compute(x: Tensor, pixels: Tensor | None) -> Tensor:
+            return self.finish(self.body(x, pixels), x, pixels)
+
+        if not (self.with_cp and x.requires_grad):
+            return compute(x, pixels)
+        # The second forward must not move the running statistics a second time.
+        contexts = nullcontext(), untracked(self)
+        return checkpoint(compute, x, pixels, use_reentrant=False, context_fn=lambda: contexts)
 
     def forward(self, x: Tensor, private: bool = False) -> Tensor:
         """Run the block; :attr:`trace` then says what it did.
@@ -228,9 +239,10 @@ class DynamicBlock(nn.Module):
 
 
 @contextmanager
-def untracked(norms: Sequence[nn.Module]) -> Iterator[None]:
+def untracked(block: nn.Module) -> Iterator[None]:
     """Keep batch norms from moving their running statistics, in whichever mode they are."""
-    tracking = [n for n in norms if isinstance(n, _NormBase) and n.track_running_stats]
+    norms = [part for part in block.modules() if isinstance(part, _NormBase)]
+    tracking = [norm for norm in norms if norm.track_running_stats]
     states = [(norm.momentum, norm.num_batches_tracked) for norm in tracking]
     for norm in tracking:
         norm.momentum, norm.num_batches_tracked = 0.0, None

@@ -30,13 +30,13 @@ class LASDenseLayer(DynamicBlock, DenseLayer):
         yield self.conv1, self.norm1
         yield self.conv2, self.norm2
 
-    def branch(self, x: Tensor, pixels: Tensor | None = None) -> Tensor:
+    def body(self, x: Tensor, pixels: Tensor | None = None) -> Tensor:
         x = self.conv1(self.act(self.norm1(x)))
         x = self.conv2(self.act(self.norm2(x)))
         return F.dropout(x, self.drop_rate, self.training) if self.drop_rate else x
 
-    def finish(self, branch: Tensor, x: Tensor, pixels: Tensor | None = None) -> Tensor:
-        return branch if pixels is None else branch * pixels.to(branch.dtype)
+    def finish(self, out: Tensor, x: Tensor, pixels: Tensor | None = None) -> Tensor:
+        return out if pixels is None else out * pixels.to(out.dtype)
 
     def forward(self, x: Sequence[Tensor] | Tensor, private: bool = False) -> Tensor:
         """Features (N, C_i, H, W) of all layers before -> new ones (N, growth_rate, H, W)."""

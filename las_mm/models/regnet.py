@@ -47,12 +47,12 @@ class GatedBlock(DynamicBlock):
     def gate_convs(self) -> Sequence[nn.Conv2d]:
         return () if self.plain_branch else (self.se.fc1, self.se.fc2)
 
-    def branch(self, x: Tensor, pixels: Tensor | None = None) -> Tensor:
+    def body(self, x: Tensor, pixels: Tensor | None = None) -> Tensor:
         if self.plain_branch:
-            return super().branch(x, pixels)
+            return super().body(x, pixels)
         x = self.relu(self.norm1(self.conv1(x)))
         x = self.relu(self.norm2(self.conv2(x)))
-        return self.norm3(self.conv3(self.se(x, pixels)))
+        return self.conv3(self.se(x, pixels))
 
 
 class SERegNetMixin(Backbone):

@@ -16,8 +16,8 @@ class DropPathBlock(DynamicBlock):
 
     drop_path: nn.Module
 
-    def branch(self, x: Tensor, pixels: Tensor | None = None) -> Tensor:
-        return self.drop_path(super().branch(x, pixels))
+    def drop(self, factor: Tensor) -> Tensor:
+        return self.drop_path(factor)
 
 
 class LASBasicBlock(DropPathBlock, BasicBlock):
