@@ -128,7 +128,7 @@ class DynamicBlock(nn.Module):
             return self.relu(self.drop(norm(out)) + self.identity(x))
         return masked_sum_relu(out, norm, self.drop(pixels), self.identity(x))
 
-    def dense(self, x: Tensor, pixels: Tensor | None = None) -> Tensor:
+    def run_dense(self, x: Tensor, pixels: Tensor | None = None) -> Tensor:
         """The block's output, computed again in the backward pass if ``with_cp``.
 
         Args:

@@ -5,6 +5,7 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from las_mm.ops import gumbel_decision
 
@@ -62,6 +63,12 @@ class Masker(nn.Module):
 
         Never in reduced precision under autocast: a rounding must not decide a patch.
         """
+        if x.dtype == self.conv.weight.dtype:
+            return self._logits(x)
+        # Computed again in the backward pass, which would else need the input in both precisions.
+        return checkpoint(self._logits, x, use_reentrant=False, preserve_rng_state=False)
+
+    def _logits(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             x = x.to(self.conv.weight.dtype)
             if self.window > 1:

@@ -1,6 +1,6 @@
-"""relu(M ⊙ norm(x) + identity), the end of a dynamic block, for what a static block's costs."""
+"""relu(M ⊙ norm(x) + identity), the end of a dynamic block, for little more than a static one's."""
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -11,17 +11,17 @@ from torch.nn.modules.module import _has_any_global_hook
 def masked_sum_relu(x: Tensor, norm: nn.Module, pixels: Tensor, identity: Tensor) -> Tensor:
     """The block's output, with a gradient for the mask.
 
-    With the normalised branch b = norm(x), the output y = relu(M ⊙ b + identity) and a gradient g
-    of y that is zero where y is, the gradients are
+    With the branch b = norm(x), the output y = relu(M ⊙ b + identity), and g the gradient of y
+    where y > 0, zero elsewhere, the gradients are
 
-        M ⊙ g for b,    Σ_c g·b for M,    g for the identity.
+        M ⊙ g of b,    Σ_c g·b of M,    g of the identity.
 
-    A static block forgets b, which its norm makes of x. So does this function where norm is a plain
-    batch norm, b = s·x + t with an s and a t for each channel: Σ_c g·b = Σ_c s·g·x + Σ_c t·g.
+    A static block need not keep b for them, and neither does this one if the norm is a plain batch
+    norm: then b = s·x + t with one s and t for each channel, and Σ_c g·b = Σ_c s·g·x + Σ_c t·g.
 
     Args:
         x: (N, C, H, W) output of the branch's last convolution.
-        norm: The norm after it; called as a module if it is anything but a plain batch norm.
+        norm: The norm after it; unless it is a plain batch norm, b is kept.
         pixels: (N, 1, H, W) mask M of the active pixels.
         identity: (N, C, H, W) output of the shortcut.
 
@@ -31,15 +31,15 @@ def masked_sum_relu(x: Tensor, norm: nn.Module, pixels: Tensor, identity: Tensor
     if x.dtype == identity.dtype and x.numel() > x.shape[1] and is_plain(norm):
         pixels = pixels.to(x.dtype)
         return _NormMaskedSumReLU.apply(x, norm.weight, norm.bias, pixels, identity, norm)
-    branch = norm(x)
+    branch = norm(x)  # also where it refuses a single value per channel
     pixels = pixels.to(branch.dtype)
     if branch.dtype != identity.dtype:
         return torch.relu(branch * pixels + identity)
     return _MaskedSumReLU.apply(branch, pixels, identity)
 
 
-def is_plain(norm: nn.Module) -> bool:
-    """Whether a norm is a batch norm as most are, and nobody would notice if it were not called."""
+def is_plain(norm: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
+    """Whether a norm is a usual batch norm, and nobody would notice if it were not called."""
     return (
         type(norm) is nn.BatchNorm2d
         and norm.affine
@@ -52,8 +52,7 @@ def is_plain(norm: nn.Module) -> bool:
 
 
 def count_batch(norm: nn.BatchNorm2d) -> float:
-    """What ``nn.BatchNorm2d`` does before it normalises: the share of the running statistics that
-    comes from this batch, which it counts in training."""
+    """Count a batch as ``nn.BatchNorm2d`` does; returns its weight in the running statistics."""
     counter = norm.num_batches_tracked
     if norm.training and counter is not None:
         counter.add_(1)
@@ -63,7 +62,7 @@ def count_batch(norm: nn.BatchNorm2d) -> float:
 
 
 class _MaskedSumReLU(torch.autograd.Function):
-    """Of any norm's output: one pass forward where autograd takes three; keeps branch and output."""
+    """Any norm's branch; one pass where autograd takes three, whose results are not kept."""
 
     @staticmethod
     def forward(ctx: Any, branch: Tensor, pixels: Tensor, identity: Tensor) -> Tensor:
@@ -85,7 +84,7 @@ class _MaskedSumReLU(torch.autograd.Function):
 
 
 class _NormMaskedSumReLU(torch.autograd.Function):
-    """With a plain batch norm: keeps its input and the output, as a static block does."""
+    """The same after a plain batch norm, of which the branch is a linear function."""
 
     @staticmethod
     def forward(
@@ -97,17 +96,17 @@ class _NormMaskedSumReLU(torch.autograd.Function):
         identity: Tensor,
         norm: nn.BatchNorm2d,
     ) -> Tensor:
-        running = norm.running_mean, norm.running_var
+        running: Any = norm.running_mean, norm.running_var
         branch, mean, invstd = torch.native_batch_norm(
             x, weight, bias, *running, norm.training, count_batch(norm), norm.eps
         )
         if norm.training:
-            running = None, None  # the next forward may move them before the backward
+            running = None, None  # not needed, and another forward may move them
         else:
-            mean, invstd = norm.running_mean, (norm.running_var + norm.eps).rsqrt()
+            mean, invstd = running[0], (running[1] + norm.eps).rsqrt()
         out = torch.addcmul(identity, branch, pixels, out=branch).relu_()
-        ctx.training, ctx.eps = norm.training, norm.eps
         ctx.save_for_backward(x, weight, bias, pixels, out, mean, invstd, *running)
+        ctx.training, ctx.eps = norm.training, norm.eps
         return out
 
     @staticmethod
@@ -135,23 +134,24 @@ def channel_dot(
     Args:
         a: (N, C, H, W).
         b: (N, C, H, W).
-        scale: (C,) or None.
-        shift: (C,), None if ``scale`` is.
+        scale: (C,), or None.
+        shift: (C,), or None like ``scale``.
 
     Returns:
         (N, 1, H, W), in the dtype of ``a``.
     """
     if a.device.type != 'cpu':
         return _channel_dot(a, b, scale, shift)
-    # Image by image, so that the products stay in the cache and need no memory of their own.
-    return torch.stack([_channel_dot(x, y, scale, shift) for x, y in zip(a, b, strict=True)])
+    # A few images at once, so that the products stay in the cache and take little memory.
+    images = max(1, 2**20 // max(1, a.shape[1:].numel()))
+    parts = zip(a.split(images), b.split(images), strict=True)
+    return torch.cat([_channel_dot(*part, scale, shift) for part in parts])
 
 
 def _channel_dot(a: Tensor, b: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
-    """:func:`channel_dot` of a batch or of an image."""
     if scale is None or shift is None:
-        return (a * b).sum(-3, keepdim=True)
-    # In the dtype of scale, which under autocast is more precise: the two sums may cancel.
+        return (a * b).sum(1, keepdim=True)
+    # In the precision of scale, more than that of a under autocast: the two sums may cancel.
     fine = a.to(scale.dtype)
-    dot = scale @ (fine * b).flatten(-2) + shift @ fine.flatten(-2)
-    return dot.unflatten(-1, a.shape[-2:]).unsqueeze(-3).to(a.dtype)
+    dot = scale @ (fine * b).flatten(2) + shift @ fine.flatten(2)
+    return dot.view(len(a), 1, *a.shape[2:]).to(a.dtype)

@@ -25,8 +25,8 @@ def execute_dense(
         None for a static block.
     """
     if not block.is_dynamic:
-        return block.dense(x), None
+        return block.run_dense(x), None
     mask = block.masker(x)
     size = conv_size(x.shape[-2:], block.stride_product)
     pixels = upsample_mask(mask, block.masker.granularity, size)
-    return block.dense(x, pixels), mask
+    return block.run_dense(x, pixels), mask
