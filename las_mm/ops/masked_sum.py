@@ -97,7 +97,7 @@ class _NormMaskedSumReLU(torch.autograd.Function):
         norm: nn.BatchNorm2d,
     ) -> Tensor:
         running: Any = norm.running_mean, norm.running_var
-        branch, mean, invstd = torch.native_batch_norm(
+        branch, mean, invstd = torch.ops.aten.native_batch_norm(
             x, weight, bias, *running, norm.training, count_batch(norm), norm.eps
         )
         if norm.training:
