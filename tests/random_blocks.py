@@ -25,15 +25,18 @@ def randomize(module: nn.Module, seed: int = 0, masker_bias: float = 0.0) -> nn.
 
 @st.composite
 def blocks(draw: st.DrawFn) -> DynamicBlock:
-    """Bottlenecks and basic blocks of every stride, dilation, grouping and granularity."""
+    """Basic blocks and bottlenecks, with squeeze-and-excitation or without, of every stride,
+    dilation, grouping and granularity.
+    """
     granularity = draw(st.integers(1, 8))
     stride, dilation = draw(st.sampled_from([1, 2])), draw(st.sampled_from([1, 1, 2, 3]))
     groups, widths = draw(st.sampled_from([1, 1, 2, 3])), st.integers(1, 7)
     mid, out = groups * draw(widths), draw(st.integers(1, 40))
     in_channels = out if stride == 1 and draw(st.booleans()) else draw(widths)
     if draw(st.booleans()):
+        squeeze = draw(st.sampled_from([0, 0, 1, 2, 5, 17]))
         block = DynamicBottleneck(
-            in_channels, mid, out, granularity, stride, dilation=dilation, groups=groups
+            in_channels, mid, out, granularity, stride, dilation, groups, squeeze
         )
         if draw(st.booleans()):  # mmdet's style='caffe': the stride in the 1×1 convolution
             block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride

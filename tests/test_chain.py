@@ -23,7 +23,7 @@ if native is None:
 
 @st.composite
 def stages(draw):
-    """Stages of up to seven blocks, some static, some with a shortcut in between."""
+    """Stages of up to seven blocks, some static, some gated, some with a shortcut in between."""
     granularity, stride = draw(st.integers(1, 5)), draw(st.sampled_from([1, 2]))
     mid, out, basic = draw(st.integers(1, 6)), draw(st.integers(1, 40)), draw(st.booleans())
     channels, blocks = draw(st.integers(1, 9)), []
@@ -32,7 +32,10 @@ def stages(draw):
         if basic:
             blocks.append(DynamicBasicBlock(channels, out, granularity, step))
         else:
-            blocks.append(DynamicBottleneck(channels, mid, out, granularity, step))
+            squeeze = draw(st.sampled_from([0, 0, 1, 4]))
+            blocks.append(
+                DynamicBottleneck(channels, mid, out, granularity, step, squeeze_channels=squeeze)
+            )
         channels = out
     for index, block in enumerate(blocks):
         randomize(block, draw(st.integers(0, 99)), draw(st.sampled_from([-1e6, 0, 0, 0, 1e6])))
@@ -75,7 +78,10 @@ def test_same_bits_as_block_by_block(data):
 
 
 def make_stage(granularity=2):
-    blocks = [DynamicBottleneck(8 if i else 4, 4, 8, granularity) for i in range(3)]
+    blocks = [
+        DynamicBottleneck(8 if i else 4, 4, 8, granularity, squeeze_channels=2 * (i == 1))
+        for i in range(3)
+    ]
     for index, block in enumerate(blocks):
         block.executor, block.name = 'cpu', f'layer1.{index}'
         randomize(block, index, masker_bias=3.0)
@@ -124,6 +130,7 @@ def test_replayed_masks():
     [
         lambda stage: stage[1].conv2.weight.mul_(-1),
         lambda stage: stage[2].bn3.running_mean.add_(1),
+        lambda stage: stage[1].se.fc2.bias.sub_(1),
         lambda stage: setattr(stage[0], 'conv1', nn.Conv2d(4, 4, 1)),
         lambda stage: setattr(stage[1].conv1, 'weight', nn.Parameter(torch.ones(4, 8, 1, 1))),
         lambda stage: stage[1].masker.conv.weight.mul_(-1),

@@ -66,6 +66,19 @@ def test_bands_threads_and_fusion_do_not_change_a_bit(data):
 
 
 @settings(max_examples=30)
+@given(st.data())
+def test_images_do_not_change_each_other_by_a_bit(data):
+    block = data.draw(blocks())
+    x = data.draw(inputs(block))
+    packed = pack_block(block, FP32)
+    out, mask = run(packed, x)
+    for index in range(len(x)):
+        alone = run(packed, x[index : index + 1])
+        assert torch.equal(alone[0], out[index : index + 1])
+        assert torch.equal(alone[1], mask[index : index + 1])
+
+
+@settings(max_examples=30)
 @given(st.data(), st.sampled_from([1, 5000, 1 << 20]))
 def test_in_place(data, band_bytes):
     block = data.draw(blocks().filter(lambda block: block.downsample is None))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from random_blocks import blocks, inputs, randomize
 from torch import nn
 
-from las_mm.layers import DynamicBottleneck
+from las_mm.layers import DynamicBottleneck, SqueezeExcitation
 from las_mm.ops.executors import EXECUTORS, check_executor
 
 SPARSE = [name for name in EXECUTORS if name not in ('dense', 'triton')]
@@ -50,12 +50,56 @@ def test_pooled_shortcut(executor, size):
     assert_same(block, torch.randn(2, 8, *size), executor)
 
 
+def gated_block(stride=1, groups=1):
+    return randomize(DynamicBottleneck(16, 24, 16, 2, stride, groups=groups, squeeze_channels=6))
+
+
 @pytest.mark.parametrize('executor', SPARSE)
-def test_bfloat16_within_bound(executor):
-    block = randomize(DynamicBottleneck(16, 8, 16, granularity=2)).bfloat16()
+@pytest.mark.parametrize('stride', [1, 2])
+@pytest.mark.parametrize('groups', [1, 3])
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.sampled_from([0, 0.05, 0.3, 0.7, 1]), min_size=1, max_size=5), st.integers(0, 9))
+def test_each_image_has_a_gate_of_its_own(executor, stride, groups, rates, seed):
+    block = gated_block(stride, groups)
+    torch.manual_seed(seed)
+    x = torch.randn(len(rates), 16, 13 * stride, 10 * stride)
+    block.masker.decided = (
+        torch.rand(len(rates), 1, 7, 5) < torch.tensor(rates).view(-1, 1, 1, 1)
+    ).float()
+    assert_same(block, x, executor)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('executor', SPARSE)
+def test_gate_matters(executor):
+    """The other tests would not notice if all executors left it out."""
+    block, x = gated_block(), torch.randn(2, 16, 9, 9)
+    out, _ = run(block, x, executor)
+    del block.se
+    assert not torch.allclose(run(block, x, executor)[0], out, rtol=1e-2)
+
+
+@pytest.mark.parametrize('executor', SPARSE)
+def test_static_block_with_a_gate(executor):
+    block = gated_block(stride=2)
+    del block.masker
+    block.trace = None
+    x = torch.randn(3, 16, 11, 12)
+    with torch.no_grad():
+        block.executor = 'dense'
+        expected = block(x)
+        block.executor = executor
+        assert EXECUTORS[executor].why_not(block, x) is None
+        assert (block(x) - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize('executor', SPARSE)
+@pytest.mark.parametrize('gated', [False, True])
+def test_bfloat16_within_bound(executor, gated):
+    block = gated_block() if gated else randomize(DynamicBottleneck(16, 8, 16, granularity=2))
     x = torch.randn(2, 16, 13, 11, dtype=torch.bfloat16)
-    # Eight bits of mantissa, rounded after each of three convolutions.
-    assert_same(block, x, executor, bound=3 * 2**-8)
+    # Eight bits of mantissa, rounded after each of three convolutions and the gate.
+    assert_same(block.bfloat16(), x, executor, bound=(3 + gated) * 2**-8)
 
 
 @pytest.mark.parametrize('executor', SPARSE)
@@ -111,6 +155,18 @@ def test_what_cannot_be_folded_runs_dense(executor, caplog):
     block = randomize(DynamicBottleneck(8, 4, 8, granularity=2))
     block.bn2 = nn.GroupNorm(2, 4)
     assert_same(block, torch.randn(1, 8, 9, 9), executor)
+
+
+@pytest.mark.parametrize('executor', SPARSE)
+def test_another_gate_runs_dense(executor):
+    class Doubled(SqueezeExcitation):
+        def pool(self, x, pixels):
+            return 2 * super().pool(x, pixels)
+
+    block, x = gated_block(), torch.randn(1, 16, 9, 9)
+    block.se = randomize(Doubled(24, 6))
+    assert 'more than its convolutions' in EXECUTORS[executor].why_not(block, x)
+    assert_same(block, x, executor)
 
 
 def test_unknown_executor_is_refused():

@@ -10,10 +10,11 @@ from mmpretrain.registry import MODELS as MMPRETRAIN
 from networks import always, decide, randomize, undecided
 from torch._subclasses import FakeTensorMode
 
-from las_mm.inference import optimize_for_inference
+from las_mm.inference import make_static, optimize_for_inference
 from las_mm.latency import describe_backbone
 from las_mm.models.regnet import ARCHITECTURES
 from las_mm.ops import upsample_mask
+from las_mm.ops.executors import EXECUTORS
 from latency_predictor import network_macs, regnet
 
 FRAMEWORKS = {'mmdet': MMDET, 'mmpretrain': MMPRETRAIN}
@@ -137,20 +138,39 @@ def test_recomputing_changes_no_gradient(framework):
         torch.testing.assert_close(a.grad, b.grad, msg=name)
 
 
+@pytest.mark.parametrize('executor', ['torch', 'cpu'])
 @pytest.mark.parametrize('arch', [X, Y], ids=['X', 'Y'])
-def test_sparse_inference_is_the_dense_one(framework, arch):
+def test_sparse_inference_is_the_dense_one(framework, arch, executor):
     torch.manual_seed(0)
     network = undecided(randomize(build(framework, arch=arch)))
     network.eval()
-    x = torch.randn(2, 3, 64, 96)
+    x = torch.randn(3, 3, 65, 94)
     with torch.no_grad():
         dense = network(x)
         masks = [trace.mask for trace in network.traces]
-        for model in (network, optimize_for_inference(copy.deepcopy(network), executor='torch')):
-            model.executor = 'torch'
-            for out, wanted in zip(model(x), dense, strict=True):
-                torch.testing.assert_close(out, wanted, rtol=1e-3, atol=1e-4)
+        for model in (network, optimize_for_inference(copy.deepcopy(network), executor)):
+            model.executor = executor
+            assert all(EXECUTORS[executor].why_not(b, features(b)) is None for b in model.blocks)
+            assert_close(model(x), dense)
             assert all(torch.equal(t.mask, m) for t, m in zip(model.traces, masks, strict=True))
+
+
+@torch.no_grad()
+def test_optimized_static_network_is_the_static_one(framework):
+    static = make_static(randomize(build(framework))).eval()
+    x = torch.randn(2, 3, 65, 94)
+    wanted = static(x)
+    for executor in ('torch', 'auto'):
+        assert_close(optimize_for_inference(static, executor)(x), wanted)
+
+
+def features(block):
+    return torch.zeros(1, block.conv1.in_channels, 8, 8)
+
+
+def assert_close(outs, wanted):
+    for out, reference in zip(outs, wanted, strict=True):
+        assert (out - reference).abs().max() <= 1e-5 * reference.abs().max()
 
 
 # torchvision's RegNetX-400MF rounds its last width to 400, the paper's and OpenMMLab's is 384.

@@ -91,7 +91,7 @@ def parse_args(arguments: list[str]) -> argparse.Namespace:
     )
     commands = parser.add_subparsers(dest='command', required=True)
     blocks = commands.add_parser('blocks', help='one block of each stage, at activation rates')
-    blocks.add_argument('--family', choices=('resnet', 'regnet'), default='resnet')
+    blocks.add_argument('--family', choices=('resnet', 'regnet', 'regnety'), default='resnet')
     blocks.add_argument('--stages', type=listed(int), default=[1, 2, 3, 4])
     blocks.add_argument('--granularity', type=listed(int), default=[1, 4], help='values of S')
     blocks.add_argument('--rates', type=listed(rate), default=[0.3, 0.5, 0.8, 1.0])

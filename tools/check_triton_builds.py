@@ -38,14 +38,14 @@ EDGE = 28  # of the maps; what is compiled depends on channels and granularity o
 def gallery(
     dtype: torch.dtype, stages: Sequence[int] = range(len(STAGES))
 ) -> Iterator[tuple[DynamicBlock, Tensor]]:
-    """Blocks with an input each: two of each stage of a LAS-ResNet and a grouped one."""
+    """Blocks with an input each: two of each stage of a LAS-ResNet, and a grouped, gated one."""
     blocks = []
     for stage in stages:
         width, granularity = STAGES[stage]
         inputs, stride = (2 * width, 2) if stage else (width, 1)
         blocks.append(DynamicBottleneck(inputs, width, 4 * width, granularity, stride))
         blocks.append(DynamicBottleneck(4 * width, width, 4 * width, granularity))
-    blocks.append(DynamicBottleneck(128, 128, 128, granularity=4, groups=8))
+    blocks.append(DynamicBottleneck(128, 128, 128, 4, groups=8, squeeze_channels=32))
     for block in blocks:
         x = torch.zeros(1, block.conv1.in_channels, EDGE, EDGE, dtype=dtype)
         yield block.eval().to(dtype), x

@@ -2,6 +2,7 @@
 
 from .bottleneck import DynamicBasicBlock, DynamicBottleneck
 from .dynamic_block import DynamicBlock
+from .gated_block import GatedBlock
 from .masker import Masker
 from .squeeze_excitation import SqueezeExcitation
 from .trace import BlockTrace
@@ -11,6 +12,7 @@ __all__ = [
     'DynamicBasicBlock',
     'DynamicBlock',
     'DynamicBottleneck',
+    'GatedBlock',
     'Masker',
     'SqueezeExcitation',
 ]

@@ -3,6 +3,7 @@
 from torch import nn
 
 from .dynamic_block import DynamicBlock
+from .gated_block import GatedBlock
 
 
 class _PlainBlock(DynamicBlock, nn.Module):
@@ -22,7 +23,7 @@ class _PlainBlock(DynamicBlock, nn.Module):
         self.make_dynamic(granularity)
 
 
-class DynamicBottleneck(_PlainBlock):
+class DynamicBottleneck(GatedBlock, _PlainBlock):
     """Bottleneck of Fig. 2: 1×1, 3×3 and 1×1 convolutions, the stride in the 3×3 one.
 
     Args:
@@ -33,6 +34,8 @@ class DynamicBottleneck(_PlainBlock):
         stride: Stride of the block.
         dilation: Dilation of the 3×3 convolution.
         groups: Groups of the 3×3 convolution.
+        squeeze_channels: Channels inside squeeze-and-excitation after the 3×3 convolution, as in
+            RegNetY; 0 for none.
     """
 
     norm3 = property(lambda self: self.bn3)
@@ -46,6 +49,7 @@ class DynamicBottleneck(_PlainBlock):
         stride: int = 1,
         dilation: int = 1,
         groups: int = 1,
+        squeeze_channels: int = 0,
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, mid_channels, 1, bias=False)
@@ -56,6 +60,8 @@ class DynamicBottleneck(_PlainBlock):
         self.bn2 = nn.BatchNorm2d(mid_channels)
         self.conv3 = nn.Conv2d(mid_channels, out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
+        if squeeze_channels:
+            self.add_gate(squeeze_channels)
         self._finish(in_channels, out_channels, stride, granularity)
 
 

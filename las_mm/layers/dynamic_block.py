@@ -76,7 +76,9 @@ class DynamicBlock(nn.Module):
 
     @property
     def plain_branch(self) -> bool:
-        """Whether :meth:`branch` is :meth:`branch_layers` with ReLU between them, nothing more."""
+        """Whether :meth:`branch` is nothing more than :meth:`branch_layers` with ReLU between them
+        and, if there are :attr:`gate_convs`, squeeze-and-excitation before the last convolution.
+        """
         return True
 
     def branch_layers(self) -> Iterator[tuple[nn.Conv2d, nn.Module]]:
@@ -88,7 +90,9 @@ class DynamicBlock(nn.Module):
 
     @property
     def gate_convs(self) -> Sequence[nn.Conv2d]:
-        """Convolutions that run once per image, on pooled features; none by default."""
+        """The two convolutions of a :class:`~las_mm.layers.SqueezeExcitation`, which run once per
+        image on pooled features; none by default.
+        """
         return ()
 
     def body(self, x: Tensor, pixels: Tensor | None = None) -> Tensor:

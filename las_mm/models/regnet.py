@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import nn
 
-from las_mm.layers import DynamicBlock, SqueezeExcitation
+from las_mm.layers import GatedBlock
 
 from .backbone import DynamicBackbone, refuse_options
 from .framework_backbone import Backbone
@@ -30,29 +30,6 @@ ARCHITECTURES: dict[str, dict] = {
     'regnety_32gf': _arch(232, 115.89, 2.53, 232, 20, se_ratio=0.25),
     'regnety_128gf': _arch(456, 160.83, 2.52, 264, 27, se_ratio=0.25),
 }
-
-
-class GatedBlock(DynamicBlock):
-    """RegNet's bottleneck: in RegNetY squeeze-and-excitation follows the 3×3 convolution."""
-
-    def add_gate(self, squeeze_channels: int) -> None:
-        """Turn RegNetX's block into RegNetY's."""
-        self.se = SqueezeExcitation(self.conv2.out_channels, squeeze_channels)
-
-    @property
-    def plain_branch(self) -> bool:
-        return not hasattr(self, 'se')
-
-    @property
-    def gate_convs(self) -> Sequence[nn.Conv2d]:
-        return () if self.plain_branch else (self.se.fc1, self.se.fc2)
-
-    def body(self, x: Tensor, pixels: Tensor | None = None) -> Tensor:
-        if self.plain_branch:
-            return super().body(x, pixels)
-        x = self.relu(self.norm1(self.conv1(x)))
-        x = self.relu(self.norm2(self.conv2(x)))
-        return self.conv3(self.se(x, pixels))
 
 
 class SERegNetMixin(Backbone):

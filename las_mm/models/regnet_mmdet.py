@@ -6,7 +6,9 @@ from mmdet.models.backbones.regnet import RegNet
 from mmdet.models.backbones.resnext import Bottleneck
 from mmdet.registry import MODELS
 
-from .regnet import GatedBlock, LASRegNetMixin, SERegNetMixin
+from las_mm.layers import GatedBlock
+
+from .regnet import LASRegNetMixin, SERegNetMixin
 
 
 class RegNetBlock(GatedBlock, Bottleneck):

@@ -7,7 +7,9 @@ from mmpretrain.models.backbones.resnext import Bottleneck
 from mmpretrain.registry import MODELS
 from torch import nn
 
-from .regnet import GatedBlock, LASRegNetMixin, SERegNetMixin
+from las_mm.layers import GatedBlock
+
+from .regnet import LASRegNetMixin, SERegNetMixin
 from .resnet_mmpretrain import LASResLayer
 
 

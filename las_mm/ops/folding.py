@@ -54,16 +54,37 @@ class FoldedConv:
 
 
 @dataclass(frozen=True)
+class FoldedGate:
+    """The two 1×1 convolutions of squeeze-and-excitation, in single precision or better.
+
+    Attributes:
+        squeeze: Followed by a ReLU.
+        excite: Followed by a sigmoid.
+    """
+
+    squeeze: FoldedConv
+    excite: FoldedConv
+
+    def __call__(self, means: Tensor) -> Tensor:
+        """What to scale the channels by, given their means: (N, C) -> (N, C), in (0, 1)."""
+        linear = nn.functional.linear
+        hidden = linear(means, self.squeeze.weight.flatten(1), self.squeeze.bias).relu_()
+        return linear(hidden, self.excite.weight.flatten(1), self.excite.bias).sigmoid_()
+
+
+@dataclass(frozen=True)
 class FoldedBlock:
     """A residual block as plain convolutions with a ReLU after each one.
 
     Attributes:
         convs: The residual branch; no ReLU after the last one, it follows the addition.
+        gate: Squeeze-and-excitation before the last convolution, None where there is none.
         shortcut: Convolution of the shortcut, None where the shortcut is the identity.
         pool: Pooling before ``shortcut`` (``avg_down`` in OpenMMLab), None where there is none.
     """
 
     convs: tuple[FoldedConv, ...]
+    gate: FoldedGate | None
     shortcut: FoldedConv | None
     pool: nn.Module | None
 
@@ -108,11 +129,16 @@ def fold_block(block: 'DynamicBlock', dtype: torch.dtype) -> FoldedBlock:
         dtype: Of the folded weights: that of the features the block will run on.
     """
     convs = tuple(fold_conv(conv, norm, dtype) for conv, norm in block.branch_layers())
+    gate = None
+    if block.gate_convs:
+        # A rounding of the gate would be one of all pixels.
+        exact = torch.promote_types(dtype, torch.float32)
+        gate = FoldedGate(*(fold_conv(conv, nn.Identity(), exact) for conv in block.gate_convs))
     if block.downsample is None:
-        return FoldedBlock(convs, shortcut=None, pool=None)
+        return FoldedBlock(convs, gate, shortcut=None, pool=None)
     *pool, conv, norm = block.downsample.children()
     shortcut = fold_conv(cast(nn.Conv2d, conv), norm, dtype)
-    return FoldedBlock(convs, shortcut, pool[0] if pool else None)
+    return FoldedBlock(convs, gate, shortcut, pool[0] if pool else None)
 
 
 def why_not_foldable(block: 'DynamicBlock', dtype: torch.dtype) -> str | None:
@@ -125,6 +151,9 @@ def why_not_foldable(block: 'DynamicBlock', dtype: torch.dtype) -> str | None:
     if type(block.relu) is not nn.ReLU:
         return f'its activation is {type(block.relu).__name__}, not ReLU'
     layers = list(block.branch_layers())
+    if block.gate_convs and len(layers) < 3:
+        return 'its squeeze-and-excitation is not in a bottleneck'
+    layers += [(conv, nn.Identity()) for conv in block.gate_convs]
     if block.downsample is not None:
         *pool, conv, norm = block.downsample.children()
         if len(pool) > 1 or not isinstance(conv, nn.Conv2d):

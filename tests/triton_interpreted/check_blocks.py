@@ -75,11 +75,31 @@ def test_tie_keeps(masker_conv1):
     assert block.trace.mask.all()
 
 
+def gated_block(stride=1):
+    return randomize(DynamicBottleneck(16, 72, 16, 2, stride, groups=3, squeeze_channels=6))
+
+
+@pytest.mark.parametrize('switches', [{}, UNFUSED])
+@pytest.mark.parametrize('stride', [1, 2])
+def test_each_image_has_a_gate_of_its_own(stride, switches):
+    """Images of which nothing, something and everything is active, and several in one tile."""
+    block = gated_block(stride=stride)
+    rates = torch.tensor([0.6, 0, 0.1, 1, 0, 0.3]).view(-1, 1, 1, 1)
+    block.masker.decided = (torch.rand(6, 1, 5, 3) < rates).float()
+    assert_same(block, torch.randn(6, 16, 9 * stride, 6 * stride), **switches)
+    block.masker.decided = torch.zeros(1, 1, 5, 3)
+    assert_same(block, torch.randn(2, 16, 9 * stride, 6 * stride), **switches)
+
+
 @pytest.mark.parametrize('switches', [{}, UNFUSED])
 @pytest.mark.parametrize('groups', [1, 4])
 def test_float16(groups, switches):
     block = randomize(DynamicBottleneck(16, 8, 16, granularity=2, groups=groups)).half()
     assert_same(block, torch.randn(2, 16, 9, 10).half(), FLOAT16_BOUND, **switches)
+
+
+def test_float16_with_a_gate():
+    assert_same(gated_block().half(), torch.randn(2, 16, 9, 10).half(), 4 / 3 * FLOAT16_BOUND)
 
 
 def test_dilated_and_caffe_style():
@@ -150,10 +170,11 @@ def test_parameter_changes_are_noticed():
 
 
 @torch.no_grad()
-def test_static_block_runs_folded():
-    block = randomize(DynamicBottleneck(8, 4, 16, granularity=2, stride=2))
+@pytest.mark.parametrize('gated', [False, True])
+def test_static_block_runs_folded(gated):
+    block = gated_block(stride=2) if gated else randomize(DynamicBottleneck(16, 8, 16, 2, 2))
     del block.masker
-    x = torch.randn(2, 8, 9, 10)
+    x = torch.randn(2, 16, 9, 10)
     block.executor = 'dense'
     expected = block(x)
     block.executor = 'triton'

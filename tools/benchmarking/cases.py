@@ -19,12 +19,14 @@ from las_mm.ops import conv_size
 from .measure import interleave, ratio
 from .static import static_variants
 
-# Input, middle and output channels and groups of an identity block of each stage.
+# Input, middle, groups and squeezed channels of an identity block of each stage.
 STAGES = {
-    'resnet': [(256, 64, 1), (512, 128, 1), (1024, 256, 1), (2048, 512, 1)],
-    # RegNetY-800MF without its squeeze-and-excitation: groups of 16 channels.
-    'regnet': [(64, 64, 4), (144, 144, 9), (320, 320, 20), (784, 784, 49)],
+    'resnet': [(256, 64, 1, 0), (512, 128, 1, 0), (1024, 256, 1, 0), (2048, 512, 1, 0)],
+    # RegNetY-800MF: groups of 16 channels.
+    'regnety': [(64, 64, 4, 16), (144, 144, 9, 36), (320, 320, 20, 80), (784, 784, 49, 196)],
 }
+# The same without squeeze-and-excitation.
+STAGES['regnet'] = [(*shape, 0) for *shape, _ in STAGES['regnety']]
 
 
 def make_mask(grid: tuple[int, int], rate: float, smooth: bool, seed: int) -> Tensor:
@@ -60,14 +62,17 @@ def measure_blocks(args) -> Iterator[dict]:
     """
     for size in args.sizes:
         for stage in args.stages:
-            channels, mid, groups = STAGES[args.family][stage - 1]
+            channels, mid, groups, squeeze = STAGES[args.family][stage - 1]
             feature = conv_size(size, 2 ** (stage + 1))
             x = torch.randn(args.batch, channels, *feature).relu_().to(getattr(torch, args.dtype))
             x = x.contiguous(memory_format=torch.channels_last)
             for granularity in args.granularity:
                 if granularity <= max(feature):
-                    shape = (channels, mid, channels, granularity)
-                    blocks = [DynamicBottleneck(*shape, groups=groups) for _ in range(args.length)]
+                    options = dict(groups=groups, squeeze_channels=squeeze)
+                    blocks = [
+                        DynamicBottleneck(channels, mid, channels, granularity, **options)
+                        for _ in range(args.length)
+                    ]
                     for block in blocks:
                         # Small, so that features stay in range when blocks run in place for long.
                         nn.init.constant_(block.bn3.weight, 1e-3)

@@ -20,6 +20,7 @@ class PlainBlock(nn.Module):
         super().__init__()
         folded = fold_block(block, torch.float32)
         self.convs = nn.ModuleList(map(_as_module, folded.convs))
+        self.gate = copy.deepcopy(getattr(block, 'se', nn.Identity()))
         self.shortcut = _as_module(folded.shortcut) if folded.shortcut else nn.Identity()
         self.relu = nn.ReLU(inplace=True)
 
@@ -27,6 +28,7 @@ class PlainBlock(nn.Module):
         out = x
         for conv in self.convs[:-1]:
             out = self.relu(conv(out))
+        out = self.gate(out)
         return self.relu(self.convs[-1](out).add_(self.shortcut(x)))
 
 

@@ -75,6 +75,8 @@ def _special(device: torch.device) -> Iterator[tuple]:
     for groups in (4, 8):
         block = DynamicBottleneck(64, 64, 64, 2, groups=groups, dilation=2)
         yield _decided(f'groups {groups} dilation 2', block, (9, 10), 0.5, device)
+        block = DynamicBottleneck(64, 64, 64, 2, groups=groups, squeeze_channels=16)
+        yield _decided(f'groups {groups} gated', block, (9, 10), 0.5, device)
     yield _decided('basic block', DynamicBasicBlock(64, 64, 2), (9, 10), 0.5, device)
 
 

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from las_mm.ops.folding import FoldedConv, fold_block, remember, why_not_foldable
+from las_mm.ops.folding import (
+    FoldedConv,
+    FoldedGate,
+    fold_block,
+    remember,
+    why_not_foldable,
+)
 from las_mm.ops.geometry import conv_size, dilate_mask, upsample_mask
 
 if TYPE_CHECKING:
@@ -61,6 +67,8 @@ def execute_rows(
     values = hidden
     if middle:
         values = _conv_rows(second, hidden, sites, hidden_size).relu_()
+        if folded.gate is not None:
+            values = _excite(folded.gate, values, sites[:, 0], len(x))
         values = torch.addmm(last.bias, values, last.weight.flatten(1).t())
     else:
         values = _conv_rows(last, hidden, sites, hidden_size)
@@ -112,6 +120,25 @@ def _conv_rows(conv: FoldedConv, rows: Tensor, sites: Tensor, size: tuple[int, i
         product = torch.baddbmm(bias, gathered, weight)
         out[start : start + step] = product.transpose(0, 1).flatten(1)
     return out
+
+
+def _excite(gate: FoldedGate, rows: Tensor, images: Tensor, count: int) -> Tensor:
+    """Squeeze-and-excitation over the active pixels.
+
+    Args:
+        gate: The gate.
+        rows: (P, C) of the active pixels.
+        images: (P,) image of each pixel.
+        count: Number of images; those without active pixels have none to scale.
+
+    Returns:
+        (P, C).
+    """
+    sums = rows.new_zeros(count, rows.shape[1], dtype=torch.float64)
+    sums.index_add_(0, images, rows.double())
+    pixels = torch.bincount(images, minlength=count).clamp(min=1)
+    gates = gate((sums / pixels.unsqueeze(1)).to(gate.squeeze.bias.dtype))
+    return (rows * gates.index_select(0, images)).to(rows.dtype)
 
 
 def _tap_rows(conv: FoldedConv, sites: Tensor, size: tuple[int, int], outside: int) -> Tensor:

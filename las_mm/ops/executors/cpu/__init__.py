@@ -1,5 +1,6 @@
 """Native sparse execution on CPU: a C++ call for a block, or for a stage (Sec. 3.4)."""
 
+from dataclasses import replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -61,14 +62,15 @@ def pack_block(
     if block.is_dynamic:
         weight, bias = block.masker.difference()
         masker, granularity = (weight, bias.item()), block.masker.granularity
+    gate = folded.gate and (_plain(folded.gate.squeeze), _plain(folded.gate.excite))
     convs = [_plain(conv) for conv in folded.convs]
-    return kind(convs, shortcut, masker, granularity, isa, winograd)
+    return kind(convs, gate, shortcut, masker, granularity, isa, winograd)
 
 
 def fold_pooled_shortcut(block: 'DynamicBlock', dtype: torch.dtype) -> FoldedBlock | None:
     """The folded block if its shortcut pools first, which is left to PyTorch; else None."""
     folded = fold_block(block, dtype)
-    return FoldedBlock((), folded.shortcut, folded.pool) if folded.pool else None
+    return replace(folded, convs=(), gate=None) if folded.pool else None
 
 
 def _plain(conv: FoldedConv) -> tuple:

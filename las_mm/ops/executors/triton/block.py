@@ -14,6 +14,7 @@ from .convolving import (
     run_scatter_then_add,
 )
 from .deciding import fusable, run_index, run_masker, run_masker_conv1
+from .gating import run_gate
 from .margins import Margins
 from .options import Options
 from .packing import PackedBlock
@@ -107,6 +108,8 @@ def _finish(
         source = run_gather_conv(
             packed.convs[1], spatial, copies, lists.active, lists.counts, True, options, patch
         )
+        if packed.gate is not None:
+            run_gate(packed.gate, sizes, source, lists, options)
     if options.scatter_add:
         run_conv_scatter_add(packed, sizes, source, out, lists, options, following)
         return

@@ -65,15 +65,18 @@ def _run_static(block: 'DynamicBlock', x: Tensor) -> Tensor:
     out = x = x.contiguous(memory_format=torch.channels_last)
     for conv in folded.convs[:-1]:
         out = conv(out).relu_()
+    if folded.gate is not None:
+        means = out.mean((2, 3), dtype=folded.gate.squeeze.bias.dtype)
+        out *= folded.gate(means)[..., None, None]
     return folded.convs[-1](out).add_(folded.identity(x)).relu_()
 
 
 def _fold_channels_last(block: 'DynamicBlock', dtype: torch.dtype) -> FoldedBlock:
     folded = fold_block(block, dtype)
-    return FoldedBlock(
+    return replace(
+        folded,
         convs=tuple(_channels_last(conv) for conv in folded.convs),
         shortcut=None if folded.shortcut is None else _channels_last(folded.shortcut),
-        pool=folded.pool,
     )
 
 

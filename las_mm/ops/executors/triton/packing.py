@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from las_mm.ops.folding import FoldedConv, fold_block
+from las_mm.ops.folding import FoldedConv, FoldedGate, fold_block
 
 if TYPE_CHECKING:
     from las_mm.layers import DynamicBlock
@@ -75,6 +75,7 @@ class PackedBlock:
 
     Attributes:
         convs: Two or three convolutions of the residual branch.
+        gate: Squeeze-and-excitation before the third one, None where there is none.
         shortcut: Convolution of the shortcut, None where it is the identity.
         pool: Pooling before ``shortcut``, None where there is none.
         granularity: S.
@@ -84,6 +85,7 @@ class PackedBlock:
     """
 
     convs: tuple[PackedConv, ...]
+    gate: FoldedGate | None
     shortcut: PackedConv | None
     pool: nn.Module | None
     granularity: int
@@ -132,6 +134,7 @@ def pack_block(block: 'DynamicBlock', dtype: torch.dtype) -> PackedBlock:
     weight, bias = block.masker.difference()
     return PackedBlock(
         convs=tuple(pack_conv(conv, dtype) for conv in folded.convs),
+        gate=folded.gate,
         shortcut=None if folded.shortcut is None else pack_conv(folded.shortcut, dtype),
         pool=folded.pool,
         granularity=block.masker.granularity,

@@ -14,9 +14,11 @@ template <class T>
 void define_block(py::module& module, const char* name) {
   using Self = PyBlock<T>;
   py::class_<Self, std::shared_ptr<Self>>(module, name)
-      .def(py::init<const std::vector<Conv>&, const std::optional<Conv>&,
-                    const std::optional<MaskerRow>&, int, const std::string&, bool>(),
-           "convs"_a, "shortcut"_a, "masker"_a, "granularity"_a, "isa"_a = "", "winograd"_a = true,
+      .def(py::init<const std::vector<Conv>&, const std::optional<GateConvs>&,
+                    const std::optional<Conv>&, const std::optional<MaskerRow>&, int,
+                    const std::string&, bool>(),
+           "convs"_a, "gate"_a, "shortcut"_a, "masker"_a, "granularity"_a, "isa"_a = "",
+           "winograd"_a = true,
            py::call_guard<py::gil_scoped_release>())
       .def("run", &Self::run, "x"_a, "identity"_a = std::nullopt, "decided"_a = std::nullopt,
            "in_place"_a = false, py::call_guard<py::gil_scoped_release>())

@@ -1,11 +1,13 @@
 #include "block.h"
 
 #include <cmath>
+#include <cstring>
 
 namespace las {
 namespace {
 
-constexpr size_t kBandBytes = 12 << 20;
+// Of the features of a band. Narrow groups compute little with what they read: it must be near.
+constexpr size_t kBandBytes = 12 << 20, kNarrowBandBytes = 1 << 20;
 
 // Weights of two convolutions that fit into a core's second-level cache together with features.
 constexpr size_t kTogetherBytes = 1536 << 10;
@@ -20,6 +22,15 @@ constexpr int kWinogradChannels = 16;
 
 // Weights too large to stay in a cache from one forward to the next.
 constexpr size_t kLargeWeights = 8 << 20;
+
+double to_double(float value) { return value; }
+
+double to_double(bfloat16 value) {
+  const uint32_t bits = static_cast<uint32_t>(value.bits) << 16;
+  float result;
+  std::memcpy(&result, &bits, sizeof(result));
+  return result;
+}
 
 }  // namespace
 
@@ -53,17 +64,26 @@ Masker::Masker(std::vector<double> w, double b) : weights(std::move(w)), bias(b)
 }
 
 template <class T>
+double Masker::margin(const T* row) const {
+  double sum = 0;
+  for (size_t c = 0; c < weights.size(); c++) sum += to_double(row[c]) * weights[c];
+  return sum;
+}
+
+template <class T>
 Block<T>::Block(std::vector<PackedConv<T>> convs, std::unique_ptr<PackedConv<T>> direct,
-                std::unique_ptr<PackedConv<T>> shortcut, std::unique_ptr<Masker> masker,
-                int granularity, const Kernels<T>& kernels)
+                std::unique_ptr<Gate> gate, std::unique_ptr<PackedConv<T>> shortcut,
+                std::unique_ptr<Masker> masker, int granularity, const Kernels<T>& kernels)
     : convs(std::move(convs)),
       direct(std::move(direct)),
+      gate(std::move(gate)),
       shortcut(std::move(shortcut)),
       masker(std::move(masker)),
       granularity(granularity),
       kernels(kernels),
       fuse_above(1 - kMaskerChannels / this->convs[0].shape().out_channels),
-      band_bytes(std::max(kBandBytes, 2 * this->convs[1].bytes())) {}
+      band_bytes(std::max({this->convs[1].is_narrow() ? kNarrowBandBytes : kBandBytes,
+                           2 * this->convs[0].bytes(), 2 * this->convs[1].bytes()})) {}
 
 template <class T>
 Geometry Block<T>::geometry(int n, int h, int w) const {
@@ -72,9 +92,11 @@ Geometry Block<T>::geometry(int n, int h, int w) const {
 
 template <class T>
 bool Block<T>::is_together() const {
-  return convs.size() == 3 && convs[1].bytes() + convs[2].bytes() <= kTogetherBytes;
+  return convs.size() == 3 && !gate && convs[1].bytes() + convs[2].bytes() <= kTogetherBytes;
 }
 
+template double Masker::margin(const float*) const;
+template double Masker::margin(const bfloat16*) const;
 template class Block<float>;
 template class Block<bfloat16>;
 

@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "gating.h"
 #include "plan.h"
 
 namespace las {
@@ -20,6 +21,10 @@ enum class Identity {
 // The masker's difference row (Eq. 3).
 struct Masker {
   Masker(std::vector<double> weights, double bias);
+
+  // weights · row.
+  template <class T>
+  double margin(const T* row) const;
 
   const std::vector<double> weights;
   const double bias;
@@ -52,10 +57,11 @@ bool is_needed_directly(const ConvShape& shape, int granularity);
 template <class T>
 class Block {
  public:
-  // convs: two or three, the last one without ReLU; the second of three may be packed for Winograd.
-  // direct: it again, packed for the other algorithm, where is_needed_directly(); else null.
-  // shortcut, masker: null where there is none.
+  // convs: two or three, the last one without ReLU; the second of three may be packed for Winograd,
+  // without a gate. direct: it again, packed for the other algorithm, where is_needed_directly();
+  // else null. gate (of three), shortcut, masker: null where there is none.
   Block(std::vector<PackedConv<T>> convs, std::unique_ptr<PackedConv<T>> direct,
+        std::unique_ptr<Gate> gate,
         std::unique_ptr<PackedConv<T>> shortcut, std::unique_ptr<Masker> masker, int granularity,
         const Kernels<T>& kernels);
 
@@ -73,6 +79,7 @@ class Block {
 
   const std::vector<PackedConv<T>> convs;
   const std::unique_ptr<PackedConv<T>> direct;
+  const std::unique_ptr<Gate> gate;
   const std::unique_ptr<PackedConv<T>> shortcut;
   const std::unique_ptr<Masker> masker;
   const int granularity;

@@ -11,15 +11,6 @@ constexpr int kIdentityChunk = 64;
 // Reading weights takes as long as this many pixels' products with them.
 constexpr int kWeightPixels = 26;
 
-double to_double(float value) { return value; }
-
-double to_double(bfloat16 value) {
-  const uint32_t bits = static_cast<uint32_t>(value.bits) << 16;
-  float result;
-  std::memcpy(&result, &bits, sizeof(result));
-  return result;
-}
-
 template <class T>
 bool is_fused(const Block<T>& block, const Call<T>& call) {
   const ConvShape& first = block.convs[0].shape();
@@ -28,15 +19,10 @@ bool is_fused(const Block<T>& block, const Call<T>& call) {
   return first.kernel == 1 && first.stride == 1 && block.dilated_rate > block.fuse_above;
 }
 
-int count_phases(const std::vector<std::vector<Band>>& groups) {
+int count_phases(const std::vector<std::vector<Band>>& groups, int extra) {
   size_t phases = 0;
-  for (const auto& bands : groups) phases += 5 * (bands.size() + 2);
+  for (const auto& bands : groups) phases += (5 + extra) * (bands.size() + 2);
   return static_cast<int>(phases);
-}
-
-template <class T>
-T* reserve(Buffer<char>& buffer, size_t count) {
-  return reinterpret_cast<T*>(buffer.reserve(count * sizeof(T)));
 }
 
 }  // namespace
@@ -52,16 +38,18 @@ Execution<T>::Execution(const Block<T>& block, const Call<T>& call, Workspace& s
       together_(block.is_together()),
       by_quads_(block.is_by_quads()),
       threads_(threads),
-      team_(count_phases(groups_), threads),
+      team_(count_phases(groups_, block.gate ? 1 + Gating<T>::kPhases : 0), threads),
       plan_(space.plan),
       features_(space.features) {
   const Geometry& g = geometry_;
   const ConvShape &first = g.first, &last = block.last().shape();
   size_t images = 1, pixels = 0;
   for (const Bands& bands : groups_) {
+    size_t rows = 0;
     for (const Band& band : bands) {
       images = std::max<size_t>(images, band.images);
-      const size_t rows = static_cast<size_t>(band.patch_rows) * g.granularity * band.images;
+      if (!block.gate) rows = 0;  // only a gate waits for a whole group
+      rows += static_cast<size_t>(band.patch_rows) * g.granularity * band.images;
       pixels = std::max(pixels, rows * g.out_w);
     }
   }
@@ -73,6 +61,7 @@ Execution<T>::Execution(const Block<T>& block, const Call<T>& call, Workspace& s
   const size_t hidden = images * g.hidden_h * g.hidden_w * first.out_channels;
   hidden_ = {reserve<T>(space.hidden, hidden), first.out_channels, g.hidden_h, g.hidden_w};
   values_ = reserve<T>(space.values, pixels * last.in_channels);
+  if (block.gate) gating_.emplace(*block.gate, block.kernels, space.gating, threads);
   if (block.masker && !call.told) {
     if (call.identity == Identity::in_place) listeners_ = call.followers;
     listeners_.insert(listeners_.begin(), {block.masker->rounded.data(), call.opinions});
@@ -153,10 +142,7 @@ void Execution<T>::decide(int image, int patch_row) {
   if (call_.decided || !block_.masker) return plan_.decide(image, patch_row, call_.decided);
   const Masker& masker = *block_.masker;
   const auto exact = [&](int image, int y, int x) {
-    const T* row = x_.base + x_.offset(image, y, x);
-    double sum = 0;
-    for (int c = 0; c < x_.channels; c++) sum += to_double(row[c]) * masker.weights[c];
-    return sum;
+    return masker.margin(x_.base + x_.offset(image, y, x));
   };
   plan_.decide(image, patch_row, {call_.opinions, masker.bias, masker.tolerance, exact});
 }
@@ -207,6 +193,11 @@ void Execution<T>::run_rest(Team::Member& member, const Bands& bands, size_t ind
   member.phase(prepare, [&](int job) { run_rest_job(job); });
   if (together_) return;
   if (by_quads_) member.phase([&] { return winograd_.jobs(); }, [&](int i) { winograd_.job(i); });
+  if (gating_) {
+    if (index + 1 < bands.size()) return;
+    if (index > 0) member.phase([&] { return prepare_gated(bands[0]); }, [](int) {});
+    gating_->run(member, bands[0].image, bands[0].images, plan_.active, values_);
+  }
   member.phase([&] { return last_jobs_; }, [&](int job) { last_.job(job); });
 }
 
@@ -249,6 +240,7 @@ void Execution<T>::prepare_rest(const Bands& bands, size_t index) {
   last_.next = call_.next;
   last_.out = out_;
   last_.residual = call_.identity == Identity::copied ? call_.x : call_.out;
+  if (gating_) listed_ = index == 0 ? 0 : listed_ + middle_.count;
   if (block_.convs.size() == 3) prepare_middle();
   last_jobs_ = last_.prepare(threads_);
   identity_jobs_ = (plan_.inactive.count + kIdentityChunk - 1) / kIdentityChunk;
@@ -293,11 +285,21 @@ void Execution<T>::prepare_middle() {
   middle_.count -= first_direct_;
   middle_.next = quad_jobs_ > 0 ? &block_.convs[1] : &block_.last();
   middle_.source = last_.source;
-  const int64_t place = first_direct_;
+  const int64_t place = first_direct_ + static_cast<int64_t>(listed_);
   middle_.out = {values_ + place * channels, channels, 0, 0, 0, true};
   const int jobs = middle_.prepare(threads_);
   middle_jobs_ = together_ ? middle_.chunks() : jobs;
   last_.source = {values_, channels, 0, 0, 0, true};
+}
+
+// The last convolution at all active pixels of an image, whose bands have been through the others.
+template <class T>
+int Execution<T>::prepare_gated(const Band& first_band) {
+  plan_.list_active({first_band.image, 1, 0, geometry_.grid_h}, false);
+  last_.sites = plan_.active.buffer.data();
+  last_.count = plan_.active.count;
+  last_jobs_ = last_.prepare(threads_);
+  return 0;
 }
 
 // Dense; the ReLU comes at once where nothing is added.

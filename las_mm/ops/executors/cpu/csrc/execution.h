@@ -2,6 +2,7 @@
 #pragma once
 
 #include <list>
+#include <optional>
 
 #include "block.h"
 #include "team.h"
@@ -12,6 +13,7 @@ namespace las {
 struct Workspace {
   Plan plan;
   Buffer<char> hidden, values, zeros, features;
+  GatingSpace gating;
   std::list<Buffer<Opinion>> opinions;  // of each masker of a chain
 };
 
@@ -39,6 +41,7 @@ class Execution {
   int next_rest(const Bands& bands, size_t index) const;
   int prepare_first(const Bands& bands, size_t index);
   void prepare_rest(const Bands& bands, size_t index);
+  int prepare_gated(const Band& first_band);
   void prepare_shortcut();
   void prepare_middle();
   int count_winograd_quads() const;
@@ -60,6 +63,7 @@ class Execution {
   Plan& plan_;
   Buffer<char>& features_;  // of Winograd's algorithm
   std::vector<Listener> listeners_;  // maskers to tell of all of x; none if they have been told
+  std::optional<Gating<T>> gating_;
   T* values_;  // output of the second of three convolutions, listed
   const T* zeros_;
   Rows<const T> x_;
@@ -68,6 +72,7 @@ class Execution {
   Winograd<T> winograd_;
   Gemm<T> shortcut_[2];  // at active and at inactive pixels
   int first_direct_ = 0;  // place in the list of the first pixel that is in no quad
+  size_t listed_ = 0;     // values of the bands before, which wait for the gate
   size_t needed_ = 0;  // pixels of the first convolution so far
   int first_jobs_ = 0, quad_jobs_ = 0, middle_jobs_ = 0, last_jobs_ = 0, identity_jobs_ = 0;
   int shortcut_jobs_[2] = {0, 0};

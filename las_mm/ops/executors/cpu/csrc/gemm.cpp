@@ -43,64 +43,92 @@ void Gemm<T>::job(int index) const {
   if (listeners && job.panel == 0) {
     tell(*listeners, *kernels, source, sites + first, last - first, true);
   }
-  multiply(conv->panels()[job.panel], first, last, walk_.ahead(job));
+  multiply(job.panel, job.last_panel, first, last, walk_.ahead(job));
 }
 
 template <class T>
 void Gemm<T>::range(int first, int last) const {
-  for (const Panel& panel : conv->panels()) multiply(panel, first, last, nullptr);
+  const int panels = static_cast<int>(conv->panels().size()), step = conv->is_narrow() ? panels : 1;
+  for (int panel = 0; panel < panels; panel += step) {
+    multiply(panel, panel + step, first, last, nullptr);
+  }
 }
 
+// Some pixels by some panels, of one width if they are more than one.
 template <class T>
-void Gemm<T>::multiply(const Panel& panel, int first, int last, const char* ahead) const {
+void Gemm<T>::multiply(int first_panel, int last_panel, int first, int last,
+                       const char* ahead) const {
   const ConvShape& shape = conv->shape();
-  const int full = kernels->height[panel.vectors], taps = shape.taps();
+  const Panel* panels = conv->panels().data();
+  const int vectors = panels[first_panel].vectors, full = kernels->height[vectors];
   int64_t deltas[kMaxKernel * kMaxKernel];
-  for (int tap = 0; tap < taps; tap++) {
+  for (int tap = 0; tap < shape.taps(); tap++) {
     const int64_t dy = tap / shape.kernel, dx = tap % shape.kernel;
     deltas[tap] = (dy * source.w + dx) * shape.dilation * source.channels;
   }
   const T* rows[kMaxKernel * kMaxKernel * kMaxHeight];
+  for (int i = first, height; i < last; i += height) {
+    const int left = last - i, extra = left - full;
+    const bool half = left <= full / 2;
+    const bool tall = vectors == 2 && kernels->multiply_tall[0] && extra > 0 && extra <= kMostExtra;
+    height = half ? full / 2 : tall ? left : full;
+    point_at_taps(rows, height, i, deltas);
+    // In another job or not: its thread is likely to be this one.
+    fetch_tile(i + height, height, panels[first_panel], panels[last_panel - 1]);
+    const auto multiply = half   ? kernels->multiply_half[vectors]
+                          : tall ? kernels->multiply_tall[extra - 1]
+                                 : kernels->multiply[vectors];
+    for (int panel = first_panel; panel < last_panel; panel++) {
+      multiply_tile(multiply, panels[panel], rows, i, std::min(i + height, last), height, ahead);
+    }
+  }
+}
+
+// Pixels from `first` on, `height` of them with those that are cut from `last` on.
+template <class T>
+void Gemm<T>::multiply_tile(void (*multiply)(const Tile<T>&), const Panel& panel,
+                            const T* const* rows, int first, int last, int height,
+                            const char* ahead) const {
   const T* residuals[kMaxHeight];
   T* outs[kMaxHeight];
   T unused[kMaxVectors * 16];  // where the rows of a cut tile go
-  const Tile<T> tile{rows,
-                     taps,
-                     shape.depth(),
-                     panel.first_channel,
-                     conv->weights(panel),
-                     conv->bias(panel),
-                     residual ? residuals : nullptr,
-                     outs,
-                     ahead ? ahead : reinterpret_cast<const char*>(conv->weights(panel)),
-                     panel.columns,
-                     relu};
-  const int row_bytes = std::min<int>(shape.depth() * sizeof(T), 1024);
-  for (int i = first; i < last;) {
-    const int left = last - i, extra = left - full;
-    const bool half = left <= full / 2;
-    const bool tall = panel.vectors == 2 && kernels->multiply_tall[0] && extra > 0 &&
-                      extra <= kMostExtra;
-    const int height = half ? full / 2 : tall ? left : full;
-    point_at_taps(rows, height, i, deltas);
-    for (int m = 0; m < height; m++) {
-      const bool cut = i + m >= last;
-      T* row = cut ? unused : out.at(sites[i + m], i + m) + panel.column;
-      outs[m] = row;
-      residuals[m] = !residual ? nullptr : cut ? zeros : residual + (row - out.base);
-      if (residual) fetch(residuals[m], panel.columns * sizeof(T));
+  for (int m = 0; m < height; m++) {
+    const bool cut = first + m >= last;
+    T* row = cut ? unused : out.at(sites[first + m], first + m) + panel.column;
+    outs[m] = row;
+    residuals[m] = !residual ? nullptr : cut ? zeros : residual + (row - out.base);
+    if (residual) fetch(residuals[m], panel.columns * sizeof(T));
+  }
+  multiply({rows,
+            conv->shape().taps(),
+            conv->shape().depth(),
+            panel.first_channel,
+            conv->weights(panel),
+            conv->bias(panel),
+            residual ? residuals : nullptr,
+            outs,
+            ahead ? ahead : reinterpret_cast<const char*>(conv->weights(panel)),
+            panel.columns,
+            relu});
+}
+
+// Fetch what a tile will read for some panels and the tile before it has not read: under a kernel
+// the last `stride` rows and columns. A wide kernel's rows come in time by themselves.
+template <class T>
+void Gemm<T>::fetch_tile(int first, int height, const Panel& from, const Panel& to) const {
+  const ConvShape& shape = conv->shape();
+  if (source.listed || (shape.taps() > 1 && !conv->is_narrow())) return;
+  const int channels = to.first_channel + shape.depth() - from.first_channel;
+  const int bytes = std::min<int>(channels * sizeof(T), 1024);
+  for (int m = first; m < std::min(first + height, count); m++) {
+    for (int dy = std::max(0, shape.kernel - shape.stride); dy < shape.kernel; dy++) {
+      const int64_t y = int64_t{sites[m].y} * shape.stride + dy * shape.dilation - shape.padding();
+      for (int dx = std::max(0, shape.kernel - shape.stride); dx < shape.kernel; dx++) {
+        const int64_t x = int64_t{sites[m].x} * shape.stride + dx * shape.dilation - shape.padding();
+        if (y < 0 || x < 0 || y >= source.h || x >= source.w) continue;
+        fetch(source.base + source.offset(sites[m].image, y, x) + from.first_channel, bytes);
+      }
     }
-    // The next tile's rows, in another job or not: its thread is likely to be this one.
-    for (int m = height; taps == 1 && !source.listed && m < 2 * height && i + m < count; m++) {
-      const Site& site = sites[i + m];
-      const int64_t y = int64_t{site.y} * shape.stride, x = int64_t{site.x} * shape.stride;
-      fetch(source.base + source.offset(site.image, y, x), row_bytes);
-    }
-    const auto multiply = half   ? kernels->multiply_half[panel.vectors]
-                          : tall ? kernels->multiply_tall[extra - 1]
-                                 : kernels->multiply[panel.vectors];
-    multiply(tile);
-    i += height;
   }
 }
 
@@ -125,11 +153,12 @@ void Gemm<T>::point_at_taps(const T** rows, int height, int first, const int64_t
       }
       continue;
     }
-    for (int tap = 0; tap < taps; tap++) {
-      const int64_t tap_y = y + tap / shape.kernel * shape.dilation;
-      const int64_t tap_x = x + tap % shape.kernel * shape.dilation;
-      const bool inside = tap_y >= 0 && tap_y < source.h && tap_x >= 0 && tap_x < source.w;
-      rows[tap * height + m] = inside ? source.base + (corner + deltas[tap]) : zeros;
+    int tap = 0;
+    for (int64_t tap_y = y; tap_y <= y + reach; tap_y += shape.dilation) {
+      for (int64_t tap_x = x; tap_x <= x + reach; tap_x += shape.dilation, tap++) {
+        const bool inside = tap_y >= 0 && tap_y < source.h && tap_x >= 0 && tap_x < source.w;
+        rows[tap * height + m] = inside ? source.base + (corner + deltas[tap]) : zeros;
+      }
     }
   }
 }

@@ -64,7 +64,10 @@ struct Gemm {
   void range(int first, int last) const;
 
  private:
-  void multiply(const Panel& panel, int first, int last, const char* ahead) const;
+  void multiply(int first_panel, int last_panel, int first, int last, const char* ahead) const;
+  void multiply_tile(void (*multiply)(const Tile<T>&), const Panel& panel, const T* const* rows,
+                     int first, int last, int height, const char* ahead) const;
+  void fetch_tile(int first, int height, const Panel& from, const Panel& to) const;
   void point_at_taps(const T** rows, int height, int first, const int64_t* deltas) const;
 
   Walk<T> walk_;

@@ -68,6 +68,10 @@ struct Kernels {
   // and relu(Aᵀ m A + bias), the 2×2 outputs of 16 such rows.
   void (*winograd_inputs)(const T* const* rows, T* out, int64_t stride, int channels);
   void (*winograd_outputs)(const T* rows, int64_t stride, const float* bias, T* const* out, int channels);
+  // sums[c] = sum of some rows' channel c, in their order.
+  void (*sum_rows)(const T* rows, int count, int channels, float* sums);
+  // Multiply some rows by factors of their channels.
+  void (*scale_rows)(T* rows, int count, int channels, const float* factors);
 };
 
 // Tallest tile of any kernel: sizes buffers on the stack.

@@ -23,16 +23,18 @@ const Kernels<float> kernels = {
     Fp32::lanes,
     4,
     Fp32::step,
-    {0, 8, 12, 8, 6},
-    {nullptr, multiply<Fp32, 8, 1>, multiply<Fp32, 12, 2>, multiply<Fp32, 8, 3>,
+    {0, 12, 12, 8, 6},
+    {nullptr, multiply<Fp32, 12, 1>, multiply<Fp32, 12, 2>, multiply<Fp32, 8, 3>,
      multiply<Fp32, 6, 4>},
-    {nullptr, multiply<Fp32, 4, 1>, multiply<Fp32, 6, 2>, multiply<Fp32, 4, 3>,
+    {nullptr, multiply<Fp32, 6, 1>, multiply<Fp32, 6, 2>, multiply<Fp32, 4, 3>,
      multiply<Fp32, 3, 4>},
     {multiply<Fp32, 13, 2>, multiply<Fp32, 14, 2>},
     opine<Fp32>,
     relu<Fp32>,
     winograd_inputs<Fp32>,
     winograd_outputs<Fp32>,
+    sum_rows<Fp32>,
+    scale_rows<Fp32>,
 };
 
 }  // namespace

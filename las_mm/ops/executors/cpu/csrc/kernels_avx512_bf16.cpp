@@ -58,16 +58,18 @@ const Kernels<bfloat16> kernels = {
     Bf16::lanes,
     4,
     Bf16::step,
-    {0, 8, 12, 8, 6},
-    {nullptr, multiply<Bf16, 8, 1>, multiply<Bf16, 12, 2>, multiply<Bf16, 8, 3>,
+    {0, 12, 12, 8, 6},
+    {nullptr, multiply<Bf16, 12, 1>, multiply<Bf16, 12, 2>, multiply<Bf16, 8, 3>,
      multiply<Bf16, 6, 4>},
-    {nullptr, multiply<Bf16, 4, 1>, multiply<Bf16, 6, 2>, multiply<Bf16, 4, 3>,
+    {nullptr, multiply<Bf16, 6, 1>, multiply<Bf16, 6, 2>, multiply<Bf16, 4, 3>,
      multiply<Bf16, 3, 4>},
     {multiply<Bf16, 13, 2>, multiply<Bf16, 14, 2>},
     opine<Bf16>,
     relu<Bf16>,
     nullptr,
     nullptr,
+    sum_rows<Bf16>,
+    scale_rows<Bf16>,
 };
 
 }  // namespace

@@ -32,4 +32,10 @@ class Buffer {
   size_t capacity_ = 0;
 };
 
+// The same in elements of another type.
+template <class T>
+T* reserve(Buffer<char>& buffer, size_t count) {
+  return reinterpret_cast<T*>(buffer.reserve(count * sizeof(T)));
+}
+
 }  // namespace las

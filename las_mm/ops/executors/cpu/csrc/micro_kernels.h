@@ -222,3 +222,36 @@ void winograd_outputs(const typename Ops::T* rows, int64_t stride, const float* 
     for (int i = 0; i < 4; i++) Ops::store(out[i] + c, sums[i] < Vec{} ? Vec{} : sums[i]);
   }
 }
+
+template <class Ops>
+void sum_rows(const typename Ops::T* rows, int count, int channels, float* sums) {
+  using Vec = typename Ops::Vec;
+  int c = 0;
+  for (; c + Ops::lanes <= channels; c += Ops::lanes) {
+    Vec sum = {};
+    for (long i = 0; i < count; i++) sum += Ops::load(rows + i * channels + c);
+    __builtin_memcpy(sums + c, &sum, sizeof(sum));
+  }
+  for (; c < channels; c++) {
+    sums[c] = 0;
+    for (long i = 0; i < count; i++) sums[c] += Ops::to_float(rows[i * channels + c]);
+  }
+}
+
+template <class Ops>
+void scale_rows(typename Ops::T* rows, int count, int channels, const float* factors) {
+  const int cut = channels % Ops::lanes, whole = channels - cut;
+  for (typename Ops::T* end = rows + static_cast<long>(count) * channels; rows < end;) {
+    for (int c = 0; c < whole; c += Ops::lanes, rows += Ops::lanes) {
+      Ops::store(rows, Ops::load(rows) * Ops::load_float(factors + c));
+    }
+    if (!cut) continue;
+    typename Ops::T last[Ops::lanes] = {};
+    float last_factors[Ops::lanes] = {};
+    __builtin_memcpy(last, rows, cut * sizeof(last[0]));
+    __builtin_memcpy(last_factors, factors + whole, cut * sizeof(float));
+    Ops::store(last, Ops::load(last) * Ops::load_float(last_factors));
+    __builtin_memcpy(rows, last, cut * sizeof(last[0]));
+    rows += cut;
+  }
+}

@@ -52,6 +52,10 @@ class PackedConv {
   const std::vector<Panel>& panels() const { return panels_; }
   const T* weights(const Panel& panel) const { return weights_.data() + panel.weights; }
   const float* bias(const Panel& panel) const { return bias_.data() + panel.bias; }
+  // Whether each of several groups is one panel; all panels then have the same width.
+  bool is_narrow() const {
+    return shape_.groups > 1 && panels_.size() == static_cast<size_t>(shape_.groups);
+  }
   size_t bytes() const { return bytes_; }
   size_t bytes(const Panel& panel) const {
     return sizeof(T) * panel.vectors * lanes_ * taps() * shape_.depth();

@@ -43,6 +43,8 @@ std::vector<std::string> isas() {
 using Conv = std::tuple<at::Tensor, at::Tensor, int, int, int>;
 // Difference row (in) in double and its bias.
 using MaskerRow = std::tuple<at::Tensor, double>;
+// The 1×1 convolutions of squeeze-and-excitation.
+using GateConvs = std::tuple<Conv, Conv>;
 
 inline ConvShape shape_of(const Conv& conv) {
   const auto& [weight, bias, stride, dilation, groups] = conv;
@@ -73,20 +75,26 @@ class PyBlock {
  public:
   using Element = std::conditional_t<std::is_same_v<T, float>, float, at::BFloat16>;
 
-  PyBlock(const std::vector<Conv>& convs, const std::optional<Conv>& shortcut,
-          const std::optional<MaskerRow>& masker, int granularity, const std::string& isa,
-          bool winograd) {
+  PyBlock(const std::vector<Conv>& convs, const std::optional<GateConvs>& gate,
+          const std::optional<Conv>& shortcut, const std::optional<MaskerRow>& masker,
+          int granularity, const std::string& isa, bool winograd) {
     const Kernels<T>* kernels = find_kernels<T>(isa);
     TORCH_CHECK_VALUE(kernels, "isa: this CPU has no '", isa, "'");
     std::vector<PackedConv<T>> packed;
     std::unique_ptr<PackedConv<T>> direct, side;
     for (const Conv& conv : convs) {
-      const bool is_middle = convs.size() == 3 && packed.size() == 1;
+      const bool is_middle = convs.size() == 3 && packed.size() == 1 && !gate;
       const bool by_winograd = winograd && is_middle && suits_winograd(shape_of(conv), *kernels);
       packed.push_back(pack(conv, *kernels, by_winograd ? Algorithm::winograd : Algorithm::direct));
       if (by_winograd && is_needed_directly(shape_of(conv), granularity)) {
         direct = std::make_unique<PackedConv<T>>(pack(conv, *kernels));
       }
+    }
+    std::unique_ptr<Gate> scale;
+    if (gate) {
+      const Kernels<float>* exact = find_kernels<float>(std::is_same_v<T, float> ? isa : "");
+      const auto& [squeeze, excite] = *gate;
+      scale.reset(new Gate{pack(squeeze, *exact), pack(excite, *exact), *exact});
     }
     if (shortcut) side = std::make_unique<PackedConv<T>>(pack(*shortcut, *kernels));
     std::unique_ptr<Masker> row;
@@ -96,8 +104,8 @@ class PyBlock {
       row = std::make_unique<Masker>(std::vector<double>(first, first + weights.numel()),
                                      std::get<1>(*masker));
     }
-    block_ = std::make_unique<Block<T>>(std::move(packed), std::move(direct), std::move(side),
-                                        std::move(row), granularity, *kernels);
+    block_ = std::make_unique<Block<T>>(std::move(packed), std::move(direct), std::move(scale),
+                                        std::move(side), std::move(row), granularity, *kernels);
   }
 
   // One call with the tensors that it writes to. x: (N, C, H, W), channels-last. identity: none for

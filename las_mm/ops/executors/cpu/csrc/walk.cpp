@@ -8,6 +8,9 @@ namespace {
 // With more weights than this, threads go through the pixels panel by panel, else panels by pixels.
 constexpr size_t kCachedWeights = 512 << 10;
 
+// Multiplications of a vector by which a pixel keeps a job busy: narrow panels go several at a time.
+constexpr int kJobSteps = 1024;
+
 }  // namespace
 
 template <class T>
@@ -24,18 +27,25 @@ void Walk<T>::begin(const PackedConv<T>& conv, const PackedConv<T>* next,
   const bool joins = count > chunk && rest <= kMostExtra;
   chunks_ = count / chunk + (rest > 0 && !joins);
   panels_outside_ = conv.bytes() > kCachedWeights;
+  const int steps = conv.taps() * conv.shape().depth() * conv.panels()[0].vectors;
+  const bool several = conv.is_narrow() && !panels_outside_;
+  job_panels_ = several ? std::min(panels(), std::max(1, kJobSteps / steps)) : 1;
   // Whichever is larger, features or weights, is split among the threads; the other one all read.
   parts_ = count * entry_bytes > conv.bytes() ? std::min(threads, std::max(1, chunks_)) : 1;
 }
 
 template <class T>
 typename Walk<T>::Job Walk<T>::job(int index) const {
-  if (!panels_outside_) return {index % panels(), index / panels(), index / panels()};
+  if (!panels_outside_) {
+    const int first = index % panel_jobs() * job_panels_, chunk = index / panel_jobs();
+    return {first, std::min(first + job_panels_, panels()), chunk, chunk};
+  }
   int part = parts_ - 1;
   while (index < part_start(part) * panels()) part--;
   const int chunks = part_start(part + 1) - part_start(part);
   const int in_panels = index - part_start(part) * panels();
-  return {in_panels / chunks, part_start(part) + in_panels % chunks, in_panels % chunks};
+  const int panel = in_panels / chunks, in_part = in_panels % chunks;
+  return {panel, panel + 1, part_start(part) + in_part, in_part};
 }
 
 // First chunk of a part.

@@ -9,12 +9,13 @@ namespace las {
 // more or less.
 constexpr int kChunk = 12;
 
-// The list's entries in chunks, the weights in panels; a job is a chunk by a panel.
+// The list's entries in chunks, the weights in panels; a job is a chunk by a panel, or by several
+// narrow ones.
 template <class T>
 class Walk {
  public:
   struct Job {
-    int panel, chunk;
+    int panel, last_panel, chunk;  // from panel to last_panel - 1
     int in_part;  // number of the chunk among those that its thread multiplies by the panel
   };
 
@@ -23,7 +24,7 @@ class Walk {
              int count, size_t entry_bytes, int threads, int chunk = kChunk);
 
   int chunks() const { return chunks_; }
-  int jobs() const { return chunks_ * panels(); }
+  int jobs() const { return chunks_ * panel_jobs(); }
   Job job(int index) const;
   int first(int chunk) const { return chunk * chunk_; }
   int last(int chunk) const { return chunk + 1 < chunks_ ? (chunk + 1) * chunk_ : count_; }
@@ -35,11 +36,13 @@ class Walk {
 
  private:
   int panels() const { return static_cast<int>(conv_->panels().size()); }
+  int panel_jobs() const { return (panels() + job_panels_ - 1) / job_panels_; }
   int part_start(int part) const;
 
   const PackedConv<T>* conv_ = nullptr;
   const PackedConv<T>* next_ = nullptr;
   int count_ = 0, chunk_ = kChunk, chunks_ = 0, threads_ = 1, depth_step_ = 1;
+  int job_panels_ = 1;           // panels of a job
   int parts_ = 1;                // of the chunks, each for one thread
   bool panels_outside_ = false;  // a part goes through its chunks panel by panel
 };
