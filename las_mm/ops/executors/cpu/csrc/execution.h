@@ -34,22 +34,24 @@ class Execution {
   void decide_all(Team::Member& member, const Bands& bands, size_t index);
   void run_first(Team::Member& member, const Bands& bands, size_t index);
   void run_rest(Team::Member& member, const Bands& bands, size_t index);
-  void run_rest_job(int job);
 
   // Preparations and jobs of the phases.
   void decide(int image, int patch_row);
+  void tell_listeners(int image, int first_row, int last_row) const;
   int next_rest(const Bands& bands, size_t index) const;
   int prepare_first(const Bands& bands, size_t index);
+  Gemm<T> gemm(const PackedConv<T>& conv, const Sites& sites) const;
+
+  // Those of run_rest, see execution_rest.cpp.
   void prepare_rest(const Bands& bands, size_t index);
-  int prepare_gated(const Band& first_band);
-  void prepare_shortcut();
   void prepare_middle();
   int count_winograd_quads() const;
+  int prepare_gated(const Band& first_band);
+  void prepare_shortcut();
+  void run_rest_job(int job);
   void run_range(int first, int last);
   void keep_identity(int job);
   void tell_followers(const Sites& sites, int first, int last) const;
-  void tell_listeners(int image, int first_row, int last_row) const;
-  Gemm<T> gemm(const PackedConv<T>& conv, const Sites& sites) const;
 
   const Block<T>& block_;
   const Call<T>& call_;
@@ -73,7 +75,7 @@ class Execution {
   Gemm<T> shortcut_[2];  // at active and at inactive pixels
   int first_direct_ = 0;  // place in the list of the first pixel that is in no quad
   size_t listed_ = 0;     // values of the bands before, which wait for the gate
-  size_t needed_ = 0;  // pixels of the first convolution so far
+  size_t needed_ = 0;     // pixels of the first convolution so far
   int first_jobs_ = 0, quad_jobs_ = 0, middle_jobs_ = 0, last_jobs_ = 0, identity_jobs_ = 0;
   int shortcut_jobs_[2] = {0, 0};
 };
