@@ -45,17 +45,18 @@ def describe_machine() -> dict:
 def interleave(variants: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
     """Milliseconds of each variant in each round; the order of the variants is kept.
 
-    Every variant runs twice before, for packing, code generation and caches.
+    Every variant runs twice before, for packing, code generation and caches. Every second round
+    goes backwards, so that none always comes after the same other one.
     """
     repeats = {}
     for name, run in variants.items():
         run()
         repeats[name] = max(1, min(5, round(SHORT / _seconds(run, 1))))
     times: dict[str, list[float]] = {name: [] for name in variants}
-    for _ in range(rounds):
-        for name, run in variants.items():
-            run()  # caches as this variant leaves them
-            times[name].append(1e3 * _seconds(run, repeats[name]))
+    for index in range(rounds):
+        for name in list(variants)[:: -1 if index % 2 else 1]:
+            variants[name]()  # caches as this variant leaves them
+            times[name].append(1e3 * _seconds(variants[name], repeats[name]))
     return times
 
 
