@@ -78,7 +78,7 @@ class _MaskedSumReLU(torch.autograd.Function):
         needs_branch, needs_pixels, needs_identity = ctx.needs_input_grad
         return (
             grad * pixels if needs_branch else None,
-            channel_dot(grad, branch) if needs_pixels else None,
+            sum_channels(grad, branch) if needs_pixels else None,
             grad if needs_identity else None,
         )
 
@@ -113,44 +113,46 @@ class _NormMaskedSumReLU(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, pixels, out, mean, invstd, *running = ctx.saved_tensors
-        grad = torch.ops.aten.threshold_backward(grad, out, 0)
         *needs_norm, needs_pixels, needs_identity, _ = ctx.needs_input_grad
-        of_norm, of_pixels = (None, None, None), None
+        scale = weight * invstd
+        shift = bias - mean * scale
+        of_identity, of_branch = torch.empty_like(out), torch.empty_like(out)
+        dots = []
+        for part in image_slices(out):  # three uses of a gradient while it is in the cache
+            g = torch.ops.aten.threshold_backward.grad_input(
+                grad[part], out[part], 0, grad_input=of_identity[part]
+            )
+            torch.mul(g, pixels[part], out=of_branch[part])
+            if needs_pixels:
+                dots.append(channel_dot(g, x[part], scale, shift))
+        of_norm: tuple[Tensor | None, ...] = (None, None, None)
         if any(needs_norm):
             of_norm = torch.ops.aten.native_batch_norm_backward(
-                grad * pixels, x, weight, *running, mean, invstd, ctx.training, ctx.eps, needs_norm
+                of_branch, x, weight, *running, mean, invstd, ctx.training, ctx.eps, needs_norm
             )
-        if needs_pixels:
-            scale = weight * invstd
-            of_pixels = channel_dot(grad, x, scale, bias - mean * scale)
-        return *of_norm, of_pixels, grad if needs_identity else None, None
+        of_pixels = torch.cat(dots) if needs_pixels else None
+        return *of_norm, of_pixels, of_identity if needs_identity else None, None
 
 
-def channel_dot(
-    a: Tensor, b: Tensor, scale: Tensor | None = None, shift: Tensor | None = None
-) -> Tensor:
-    """Σ_c a·b, or Σ_c a·(scale·b + shift).
+def image_slices(x: Tensor) -> list[slice]:
+    """The images of a batch, on a CPU a few at once, so that products of them stay in the cache.
 
     Args:
-        a: (N, C, H, W).
-        b: (N, C, H, W).
-        scale: (C,), or None.
-        shift: (C,), or None like ``scale``.
-
-    Returns:
-        (N, 1, H, W), in the dtype of ``a``.
+        x: (N, C, H, W).
     """
-    if a.device.type != 'cpu':
-        return _channel_dot(a, b, scale, shift)
-    # A few images at once, so that the products stay in the cache and take little memory.
-    images = max(1, 2**20 // max(1, a.shape[1:].numel()))
-    parts = zip(a.split(images), b.split(images), strict=True)
-    return torch.cat([_channel_dot(*part, scale, shift) for part in parts])
+    images = max(1, len(x))
+    if x.device.type == 'cpu':
+        images = max(1, 2**20 // max(1, x.shape[1:].numel()))
+    return [slice(start, start + images) for start in range(0, max(1, len(x)), images)]
 
 
-def _channel_dot(a: Tensor, b: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
-    if scale is None or shift is None:
-        return (a * b).sum(1, keepdim=True)
+def sum_channels(a: Tensor, b: Tensor) -> Tensor:
+    """Σ_c a·b: (N, C, H, W) twice -> (N, 1, H, W)."""
+    return torch.cat([(a[p] * b[p]).sum(1, keepdim=True) for p in image_slices(a)])
+
+
+def channel_dot(a: Tensor, b: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Σ_c a·(scale·b + shift): (N, C, H, W) twice, (C,) twice -> (N, 1, H, W) in the dtype of a."""
     # In the precision of scale, more than that of a under autocast: the two sums may cancel.
     fine = a.to(scale.dtype)
     dot = scale @ (fine * b).flatten(2) + shift @ fine.flatten(2)
