@@ -76,7 +76,7 @@ class DynamicBlock(nn.Module):
 
     @property
     def plain_branch(self) -> bool:
-        """Whether :meth:`branch` is nothing more than :meth:`branch_layers` with ReLU between them
+        """Whether the branch is nothing more than :meth:`branch_layers` with ReLU between them
         and, if there are :attr:`gate_convs`, squeeze-and-excitation before the last convolution.
         """
         return True

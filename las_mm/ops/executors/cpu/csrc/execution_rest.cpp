@@ -101,7 +101,6 @@ void Execution<T>::prepare_middle() {
   if (by_quads_) {
     const Quad* quads = plan_.quads.data();
     winograd_.conv = &block_.convs[1];
-    winograd_.next = &block_.last();
     winograd_.kernels = &block_.kernels;
     winograd_.source = last_.source;
     winograd_.out = values_;

@@ -23,7 +23,7 @@ void Winograd<T>::prepare(int threads, bool at_once) {
   int chunk = kLargestChunk;
   const auto jobs = [&] { return (at_once ? 1 : conv->panels().size()) * (count / chunk + 1); };
   while (chunk > kChunk && jobs() < size_t(at_once ? 16 : 2) * threads) chunk /= 2;
-  walk_.begin(*conv, next, *kernels, count, bytes, threads, chunk);
+  walk_.begin(*conv, nullptr, *kernels, count, bytes, threads, chunk);
 }
 
 template <class T>

@@ -20,7 +20,6 @@ struct Quad {
 template <class T>
 struct Winograd {
   const PackedConv<T>* conv = nullptr;
-  const PackedConv<T>* next = nullptr;  // the convolution that comes after this one; null for none
   const Kernels<T>* kernels = nullptr;
   Rows<const T> source;
   T* out = nullptr;  // by places in the list
