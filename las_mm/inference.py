@@ -7,14 +7,13 @@ from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.module import _has_any_global_hook
 
+from las_mm.folded_layers import Folded, fold_norms, fold_stem
 from las_mm.layers import DynamicBlock
 from las_mm.models.backbone import DynamicBackbone
 from las_mm.ops.executors import check_executor
 from las_mm.ops.executors.cpu.chain import Chain, why_not_chain
-from las_mm.ops.folding import FoldedConv, fold_conv, remember, why_not_foldable_layer
 
 Model = TypeVar('Model', bound=nn.Module)
 
@@ -23,10 +22,11 @@ def optimize_for_inference(model: Model, executor: str = 'auto') -> Model:
     """Make a model's inference fast; outputs stay the same up to rounding.
 
     Dynamic backbones run their blocks by ``executor``, each block writing over the output of the
-    block before where nobody else can see it. Batch norms everywhere else are folded into the
-    convolutions before them, which then compute in channels-last memory; that is all that happens
-    to a static network. Parameters stay where they are: state dicts keep their names and values,
-    later changes are noticed, and the model can be pickled, copied, and even trained on.
+    block before where nobody else can see it, and what comes before the first block in one piece.
+    Batch norms everywhere else are folded into the convolutions before them, which then compute in
+    channels-last memory; that is all that happens to a static network. Parameters stay where they
+    are: state dicts keep their names and values, later changes are noticed, and the model can be
+    pickled, copied, and even trained on.
 
     Args:
         model: Any module, changed in place and put in eval mode.
@@ -45,10 +45,12 @@ def optimize_for_inference(model: Model, executor: str = 'auto') -> Model:
             if isinstance(stage, nn.Sequential):  # a dense block reads every earlier output
                 setattr(backbone, name, InferenceStage(stage, backbone.executor))
         backbone.executor = executor
+        if executor in ('auto', 'cpu'):
+            fold_stem(backbone)
     blocks = [part for part in model.modules() if isinstance(part, DynamicBlock)]
     inside_blocks = {part for block in blocks for part in block.modules()}
     for parent in set(model.modules()) - inside_blocks:
-        _fold_children(parent)
+        fold_norms(parent)
     return model
 
 
@@ -62,7 +64,7 @@ def restore_after_inference(model: Model) -> Model:
         for name, child in list(parent.named_children()):
             if isinstance(child, InferenceStage) and isinstance(parent, DynamicBackbone):
                 parent.executor = child.executor_before
-            if isinstance(child, (InferenceStage, FoldedConv2d, FoldedNorm)):
+            if isinstance(child, (InferenceStage, Folded)):
                 setattr(parent, name, child.original)
     return model
 
@@ -125,84 +127,6 @@ class InferenceStage(nn.Sequential):
 def _is_watched(block: nn.Module) -> bool:
     """Whether a hook sees the block's input or output and might keep it."""
     return bool(block._forward_hooks or block._forward_pre_hooks) or _has_any_global_hook()
-
-
-class FoldedConv2d(nn.Conv2d):
-    """A convolution that has swallowed the batch norm after it; shares the parameters of both.
-
-    Args:
-        conv: The convolution.
-        norm: The batch norm, to be replaced by a :class:`FoldedNorm`.
-    """
-
-    def __init__(self, conv: nn.Conv2d, norm: nn.Module) -> None:
-        nn.Module.__init__(self)
-        self.__dict__.update(conv.__dict__)
-        self._hidden = (nn.ModuleList([conv, norm]),)
-
-    @property
-    def original(self) -> nn.Conv2d:
-        """The convolution that this one stands in for."""
-        return cast(nn.Conv2d, self._hidden[0][0])
-
-    def folded(self, dtype: torch.dtype) -> FoldedConv:
-        """The two as one convolution of that dtype."""
-        return remember(_fold_layer, self._hidden[0], dtype)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """norm(conv(x)): (N, C_in, H, W) -> (N, C_out, H', W'), channels-last without gradients."""
-        conv, norm = self._hidden[0]
-        if torch.is_grad_enabled() or norm.training:
-            return norm(conv(x))
-        return self.folded(x.dtype)(x)
-
-
-class FoldedNorm(nn.Module):
-    """Where a batch norm was that is now part of the convolution before it; keeps its parameters.
-
-    Args:
-        norm: The batch norm.
-    """
-
-    def __init__(self, norm: nn.Module) -> None:
-        super().__init__()
-        self.__dict__.update(norm.__dict__)
-        self._hidden = (norm,)
-
-    @property
-    def original(self) -> nn.Module:
-        """The norm that this one stands in for."""
-        return self._hidden[0]
-
-    def train(self, mode: bool = True) -> 'FoldedNorm':
-        """Tell the norm, which is no submodule, too."""
-        self.original.train(mode)
-        return super().train(mode)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The input itself."""
-        return x
-
-
-def _fold_layer(layer: nn.ModuleList, dtype: torch.dtype) -> FoldedConv:
-    """Folded, with the weight in channels-last memory, as oneDNN then keeps the output."""
-    conv, norm = layer
-    return fold_conv(cast(nn.Conv2d, conv), norm, dtype, torch.channels_last)
-
-
-def _fold_children(parent: nn.Module) -> None:
-    """Fold each batch norm that directly follows its convolution, by order and by name."""
-    children = list(parent.named_children())
-    for (conv_name, conv), (norm_name, norm) in zip(children, children[1:], strict=False):
-        if not isinstance(conv, nn.Conv2d) or not isinstance(norm, _BatchNorm):
-            continue
-        in_sequence = isinstance(parent, nn.Sequential)
-        belongs = in_sequence or norm_name == conv_name.replace('conv', 'bn')
-        # mmcv's ConvModule can put them in another order than it registers them.
-        usual = tuple(getattr(parent, 'order', ('conv', 'norm')))[:2] == ('conv', 'norm')
-        if belongs and usual and not why_not_foldable_layer(conv, norm):
-            setattr(parent, conv_name, FoldedConv2d(conv, norm))
-            setattr(parent, norm_name, FoldedNorm(norm))
 
 
 def make_static(backbone: DynamicBackbone) -> DynamicBackbone:

@@ -20,4 +20,5 @@ export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 libraries=$(gcc -print-file-name=libasan.so):$(gcc -print-file-name=libubsan.so)
 
 LD_PRELOAD=$libraries "$python" -m pytest -q -p no:cacheprovider -k 'cpu or not torch' \
-    tests/test_executor_cpu.py tests/test_winograd.py tests/test_executors.py tests/test_chain.py "$@"
+    tests/test_executor_cpu.py tests/test_winograd.py tests/test_executors.py tests/test_chain.py \
+    tests/test_stem.py "$@"

@@ -92,6 +92,8 @@ class LASRegNetMixin(DynamicBackbone):
         TypeError, ValueError: If an option is not one of the allowed ones.
     """
 
+    stem_names = ('conv1', 'bn1', 'relu')
+
     def __init__(
         self,
         arch: str | dict = 'regnety_400mf',

@@ -6,7 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from las_mm.inference import FoldedConv2d, FoldedNorm, InferenceStage, optimize_for_inference
+from las_mm.folded_layers import FoldedAway, FoldedConv2d
+from las_mm.inference import InferenceStage, optimize_for_inference
 from las_mm.layers import DynamicBlock
 from las_mm.ops.folding import FoldedConv, fold_block
 
@@ -61,7 +62,7 @@ def plain(module: nn.Module) -> nn.Module:
                 setattr(parent, name, PlainBlock(child))
             elif isinstance(child, FoldedConv2d):
                 setattr(parent, name, _as_module(child.folded(torch.float32)))
-            elif isinstance(child, FoldedNorm):
+            elif isinstance(child, FoldedAway):
                 setattr(parent, name, nn.Identity())
     return folded.eval()
 

@@ -28,17 +28,22 @@ def why_not_native(block: 'DynamicBlock', x: Tensor) -> str | None:
 def _why_not_packable(block: 'DynamicBlock', dtype: torch.dtype) -> str | None:
     if reason := why_not_foldable(block, dtype):
         return reason
-    native, reason = load_native()
-    if native is None:
+    if reason := why_no_kernels(dtype):
         return reason
-    isas = {torch.float32: native.float32_isas, torch.bfloat16: native.bfloat16_isas}.get(dtype)
-    if not isas or not isas():
-        return f'this CPU has no instructions for {dtype}'
     convs = [conv for conv, _ in block.branch_layers()]
     if convs[-1].stride[0] > 1 or len(convs) == 3 and convs[-1].kernel_size[0] > 1:
         return 'its last convolution is strided or, in a bottleneck, larger than 1×1'
     odd = dtype == torch.bfloat16 and any(conv.in_channels // conv.groups % 2 for conv in convs)
     return 'it has an odd number of channels, and bfloat16 goes in pairs' if odd else None
+
+
+def why_no_kernels(dtype: torch.dtype) -> str | None:
+    """The reason why the extension cannot compute in this dtype here, None if it can."""
+    native, reason = load_native()
+    if native is None:
+        return reason
+    isas = {torch.float32: native.float32_isas, torch.bfloat16: native.bfloat16_isas}.get(dtype)
+    return None if isas and isas() else f'this CPU has no instructions for {dtype}'
 
 
 def pack_block(

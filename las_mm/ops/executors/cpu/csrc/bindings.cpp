@@ -1,7 +1,8 @@
-// What Python sees: packed blocks, chains of them, and the instruction sets at hand.
+// What Python sees: packed blocks, chains of them, stems, and the instruction sets at hand.
 #include <torch/csrc/utils/pybind.h>
 
 #include "py_chain.h"
+#include "py_stem.h"
 #include "watch.h"
 
 namespace las {
@@ -37,6 +38,16 @@ void define_chain(py::module& module, const char* name) {
            py::call_guard<py::gil_scoped_release>());
 }
 
+template <class T>
+void define_stem(py::module& module, const char* name) {
+  using Self = PyStem<T>;
+  py::class_<Self>(module, name)
+      .def(py::init<const Conv&, const std::tuple<int, int, int>&, const std::string&>(), "conv"_a,
+           "pool"_a, "isa"_a = "", py::call_guard<py::gil_scoped_release>())
+      .def("run", &Self::run, "x"_a, py::call_guard<py::gil_scoped_release>())
+      .def_property_readonly("isa", &Self::isa);
+}
+
 }  // namespace
 }  // namespace las
 
@@ -48,6 +59,8 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
   las::define_block<las::bfloat16>(module, "BFloat16Block");
   las::define_chain<float>(module, "Float32Chain");
   las::define_chain<las::bfloat16>(module, "BFloat16Chain");
+  las::define_stem<float>(module, "Float32Stem");
+  las::define_stem<las::bfloat16>(module, "BFloat16Stem");
   pybind11::class_<las::Watch>(module, "Watch")
       .def(pybind11::init<const las::Watch::Slots&, const std::vector<pybind11::dict>&>(),
            pybind11::arg("slots"), pybind11::arg("empty"))

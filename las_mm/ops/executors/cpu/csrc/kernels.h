@@ -68,6 +68,8 @@ struct Kernels {
   // and relu(Aᵀ m A + bias), the 2×2 outputs of 16 such rows.
   void (*winograd_inputs)(const T* const* rows, T* out, int64_t stride, int channels);
   void (*winograd_outputs)(const T* rows, int64_t stride, const float* bias, T* const* out, int channels);
+  // out = the largest of some rows, element by element; `out` may be none of them.
+  void (*max_rows)(const T* const* rows, int count, T* out, int length);
   // sums[c] = sum of some rows' channel c, in their order.
   void (*sum_rows)(const T* rows, int count, int channels, float* sums);
   // Multiply some rows by factors of their channels.

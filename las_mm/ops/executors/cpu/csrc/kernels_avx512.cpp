@@ -33,6 +33,7 @@ const Kernels<float> kernels = {
     relu<Fp32>,
     winograd_inputs<Fp32>,
     winograd_outputs<Fp32>,
+    max_rows<Fp32>,
     sum_rows<Fp32>,
     scale_rows<Fp32>,
 };

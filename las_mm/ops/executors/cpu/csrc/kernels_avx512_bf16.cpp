@@ -68,6 +68,7 @@ const Kernels<bfloat16> kernels = {
     relu<Bf16>,
     nullptr,
     nullptr,
+    max_rows<Bf16>,
     sum_rows<Bf16>,
     scale_rows<Bf16>,
 };

@@ -223,6 +223,28 @@ void winograd_outputs(const typename Ops::T* rows, int64_t stride, const float* 
   }
 }
 
+// As PyTorch does it, a value that is no number is the largest.
+template <class Ops>
+void max_rows(const typename Ops::T* const* rows, int count, typename Ops::T* out, int length) {
+  using Vec = typename Ops::Vec;
+  int c = 0;
+  for (; c + Ops::lanes <= length; c += Ops::lanes) {
+    Vec highest = Ops::load(rows[0] + c);
+    for (int i = 1; i < count; i++) {
+      const Vec value = Ops::load(rows[i] + c);
+      highest = (highest >= value) | (highest != highest) ? highest : value;
+    }
+    Ops::store(out + c, highest);
+  }
+  for (; c < length; c++) {
+    out[c] = rows[0][c];
+    for (int i = 1; i < count; i++) {
+      const float highest = Ops::to_float(out[c]), value = Ops::to_float(rows[i][c]);
+      if (!(highest >= value) && highest == highest) out[c] = rows[i][c];
+    }
+  }
+}
+
 template <class Ops>
 void sum_rows(const typename Ops::T* rows, int count, int channels, float* sums) {
   using Vec = typename Ops::Vec;
