@@ -15,6 +15,7 @@ from . import operators as ops
 from .operators import Count, Operator, Size
 from .rates import KERNEL, active_patches
 from .spec import BlockSpec, LayerSpec
+from .winograd import winograd_share
 
 __all__ = ['DEFAULT_FUSION', 'Fusion', 'conv1_map', 'dynamic_first_convolution', 'dynamic_rest',
            'layer_operator', 'static_operators']
@@ -99,8 +100,9 @@ def _first_convolution(block: BlockSpec, out_channels: int, batch_size: int) -> 
 
 def _second_convolution(block: BlockSpec, batch_size: int) -> Operator:
     stride, dilation = _conv2_step(block)
-    return ops.convolution('conv2', block.mid_channels, block.mid_channels, block.height,
+    conv = ops.convolution('conv2', block.mid_channels, block.mid_channels, block.height,
                            block.width, KERNEL, stride, block.groups, dilation, batch_size)
+    return replace(conv, winograd_share=winograd_share(block.with_granularity(None)))
 
 
 def _squeeze_excitation(block: BlockSpec, patch: Size, patches: Count, batch_size: int,
@@ -184,12 +186,14 @@ def dynamic_rest(block: BlockSpec, activation_rate: ArrayLike, fusion: Fusion = 
     if not fusion.gather_conv2:
         result.append(ops.gather('gather_conv2', block.mid_channels, halo, patches, source,
                                  batch_size))
-    result.append(ops.dynamic_convolution(
+    conv2 = ops.dynamic_convolution(
         'gather_conv2' if fusion.gather_conv2 else 'conv2', block.mid_channels, block.mid_channels,
         patch, patches, KERNEL, stride, block.groups, dilation,
         source=source if fusion.gather_conv2 else None,
         target=target if fusion.conv3_add and block.kind == 'basic' else None,
-        batch_size=batch_size, distinct_rate=dilated_rate))
+        batch_size=batch_size, distinct_rate=dilated_rate)
+    share = winograd_share(block, activation_rate, dilated_rate)
+    result.append(replace(conv2, winograd_share=share))
     if block.se_channels:
         result += _squeeze_excitation(block, patch, patches, batch_size, is_patch=True)
     if block.kind == 'bottleneck':

@@ -39,10 +39,11 @@ _QUANTITIES = {
     'channels_last': ('ratio', 0),
     'any_tile': ('ratio', 0),
     'halo_reuse': ('ratio', 0),
+    'winograd': ('ratio', 0),
 }
 # These may be left out: their default 0 is the paper's model.
 _OPTIONAL = ('overlap', 'onchip_capacity', 'padding_skipped', 'channels_last', 'any_tile',
-             'halo_reuse')
+             'halo_reuse', 'winograd')
 _LANES_UNIT = 'MAC/cycle/PE'
 
 
@@ -73,6 +74,8 @@ class Device:
             left, 0 for the paper's powers of two.
         halo_reuse: 1 where an engine's local memory keeps the halo that neighbouring patches share
             (a CPU's caches); 0 for the paper's model, where each tile loads its own.
+        winograd: 1 where plain 3x3 convolutions of bottlenecks are computed by Winograd's algorithm
+            if that is less work, as las_mm does on CPUs; 0 for the paper's model.
         sources: for each number, where it is from.
     """
 
@@ -92,6 +95,7 @@ class Device:
     channels_last: float = 0.0
     any_tile: float = 0.0
     halo_reuse: float = 0.0
+    winograd: float = 0.0
     sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def __hash__(self) -> int:

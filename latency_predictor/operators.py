@@ -71,6 +71,8 @@ class Operator:
         distinct_input: elements that the first of ``moves`` touches in all patches together,
             overlaps counted once; None if they do not overlap or it is not known.
         padding_share: share of the multiply-accumulates that multiply zero padding.
+        winograd_share: lane operations of Winograd's algorithm per multiply-accumulate of the usual
+            one, at most 1; None where there is no such algorithm.
         is_patch: True where the patch is an S x S cut of a map, False for a whole map.
         launches: kernels started.
     """
@@ -87,6 +89,7 @@ class Operator:
     working_set: Count | None = None
     distinct_input: Count | None = None
     padding_share: float = 0.0
+    winograd_share: Count | None = None
     is_patch: bool = False
     launches: int = 1
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from .device import PRECISION_BYTES, Device
 from .efficiency import engine_utilisation, transaction_efficiency
-from .operators import Move, Operator
+from .operators import Count, Move, Operator
 
 __all__ = ['LARGEST_TILE', 'TILE_SETS', 'Schedule', 'schedule', 'tile_candidates']
 
@@ -145,6 +145,14 @@ def _offchip_seconds(operator: Operator, device: Device, patches: np.ndarray,
     return np.where(patches > 0, moved, 0.0)
 
 
+def _computed_share(operator: Operator, device: Device) -> np.ndarray:
+    """(R,) or (1,) lane operations that are really done per multiply-accumulate."""
+    share: Count = 1 - device.padding_skipped * operator.padding_share
+    if device.winograd and operator.winograd_share is not None:
+        share = np.minimum(share, operator.winograd_share)
+    return np.atleast_1d(share)
+
+
 def schedule(operator: Operator, device: Device, precision: str = 'fp32',
              tiles: str = 'paper') -> Schedule:
     """Latency of ``operator`` with the best tile for each of its patch counts.
@@ -166,11 +174,11 @@ def schedule(operator: Operator, device: Device, precision: str = 'fp32',
     outputs = together * terms.edges.prod(-1)  # (T, M): x
     lanes = device.macs_per_second(precision)
     parallel = device.lanes[precision] * device.pipeline_depth
-    macs = operator.macs_per_output * (1 - device.padding_skipped * operator.padding_share)
-    tile_time = outputs * macs / (lanes * engine_utilisation(outputs, parallel))
+    tile_time = outputs * operator.macs_per_output / (lanes * engine_utilisation(outputs, parallel))
     groups = np.ceil(patches[:, None, None] / together)  # (R, T, 1): ceil(P / T_P)
     count = groups * terms.tiles_per_patch  # (R, T, M): n
     computation = np.ceil(count / device.processing_engines) * tile_time
+    computation *= _computed_share(operator, device)[:, None, None]
     if device.any_tile:  # the last tile is cut to the patches that are left
         computation *= patches[:, None, None] / np.maximum(groups * together, 1)
 

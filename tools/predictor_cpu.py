@@ -7,7 +7,7 @@ so that all of them meet the same clock frequencies and the same neighbours.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import predictor_text as text
 import torch
@@ -145,7 +145,7 @@ def native_device(device: Device, measured: dict) -> tuple[Device, float]:
         return mean_log_error({key: model.block(*key, FUSION).dynamic_us * 1e-6
                                for key in measured}, measured)
 
-    return refine(device, misfit, keys=('kernel_launch',))
+    return refine(replace(device, winograd=1.0), misfit, keys=('kernel_launch',))
 
 
 @dataclass
