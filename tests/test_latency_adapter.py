@@ -5,6 +5,7 @@ import torch
 
 from las_mm.latency import describe_backbone
 from las_mm.models.resnet_mmdet import LASResNet
+from las_mm.models.resnet_torch import TorchLASResNet
 from latency_predictor import network_macs, resnet
 
 
@@ -46,3 +47,12 @@ def test_names_and_granularity_follow_the_backbone():
     blocks = describe_backbone(backbone, (256, 320)).blocks
     assert [block.name for block in blocks] == [block.name for block in backbone.blocks]
     assert [block.granularity for block in blocks if block.name.endswith('.0')] == [4, 4, 7, 1]
+
+
+@torch.no_grad()
+def test_a_backbone_without_openmmlab():
+    backbone = TorchLASResNet(18, '4-4-2-1').eval()
+    backbone(torch.zeros(1, 3, 64, 96))
+    network = describe_backbone(backbone, (64, 96))
+    assert network.name == 'LAS-ResNet-18'
+    assert network_macs(network, 1.0).static == pytest.approx(backbone.cost().static)

@@ -59,6 +59,7 @@ class TorchLASResNet(DynamicBackbone, ResNet):
         if depth not in LAYOUTS:
             raise ValueError(f'depth: got {depth!r}; choose one of {", ".join(map(str, LAYOUTS))}')
         super().__init__(*LAYOUTS[depth])
+        self.depth = depth
         self.make_dynamic(granularity, executor)
 
     def _forward_impl(self, x: Tensor) -> tuple[Tensor, ...]:
