@@ -112,5 +112,7 @@ def decided_mask(masker: 'Masker | None', x: Tensor) -> Tensor | None:
     """The mask to replay, as the extension wants it; None to decide, or without a masker."""
     if masker is None or masker.decided is None:
         return None
-    decided = masker.decided.to('cpu', torch.float32)
+    decided = masker.decided
+    if decided.dtype != torch.float32 or decided.device.type != 'cpu':
+        decided = decided.to('cpu', torch.float32)
     return decided if len(decided) == len(x) else decided.expand(len(x), -1, -1, -1).contiguous()
