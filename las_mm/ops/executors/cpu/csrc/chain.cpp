@@ -47,7 +47,8 @@ template <class T>
 void run_chain(std::vector<Link<T>>& links, int threads) {
   if (links.empty() || links[0].call.n == 0) return;
   // Kept between calls: memory that is given back is paid for again, page by page.
-  static thread_local Workspace space;
+  static thread_local Workspace kept;
+  Workspace& space = kept;  // of this thread, also where another one prepares a block
   introduce_listeners(links, space.opinions);
   for (size_t i = 0; i + 1 < links.size(); i++) links[i].call.next = &links[i + 1].block->convs[0];
   std::vector<std::optional<Execution<T>>> executions(links.size());

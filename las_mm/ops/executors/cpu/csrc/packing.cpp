@@ -51,7 +51,8 @@ PackedConv<T>::PackedConv(const ConvShape& shape, const float* weight, const flo
       biases += vectors * lanes;
     }
   }
-  weights_.reserve(weights);
+  const std::shared_ptr<char> memory = allocate_weights(weights * sizeof(T));
+  weights_ = {memory, reinterpret_cast<T*>(memory.get())};
   bias_.reserve(biases);
   bytes_ = weights * sizeof(T);
   for (const Panel& panel : panels_) pack(panel, weight, bias, kernels);
@@ -64,7 +65,7 @@ void PackedConv<T>::pack(const Panel& panel, const float* weight, const float* b
   const int width = panel.vectors * kernels.lanes, step = kernels.depth_step;
   const int taps = this->taps(), depth = shape_.depth();
   const bool direct = algorithm_ == Algorithm::direct;
-  T* packed = weights_.data() + panel.weights;
+  T* packed = weights_.get() + panel.weights;
   std::memset(static_cast<void*>(packed), 0, sizeof(T) * taps * depth * width);
   std::fill_n(bias_.data() + panel.bias, width, 0.f);
   for (int column = 0; column < panel.columns; column++) {

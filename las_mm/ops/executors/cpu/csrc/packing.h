@@ -5,6 +5,7 @@
 
 #include "kernels.h"
 #include "memory.h"
+#include "weight_memory.h"
 
 namespace las {
 
@@ -50,7 +51,7 @@ class PackedConv {
     return algorithm_ == Algorithm::direct ? shape_.taps() : kWinogradEdge * kWinogradEdge;
   }
   const std::vector<Panel>& panels() const { return panels_; }
-  const T* weights(const Panel& panel) const { return weights_.data() + panel.weights; }
+  const T* weights(const Panel& panel) const { return weights_.get() + panel.weights; }
   const float* bias(const Panel& panel) const { return bias_.data() + panel.bias; }
   // Whether each of several groups is one panel; all panels then have the same width.
   bool is_narrow() const {
@@ -67,7 +68,7 @@ class PackedConv {
   ConvShape shape_;
   Algorithm algorithm_;
   std::vector<Panel> panels_;
-  Buffer<T> weights_;
+  std::shared_ptr<T> weights_;
   Buffer<float> bias_;
   size_t bytes_ = 0;
   int lanes_;
