@@ -1,9 +1,10 @@
 """Is it right on this GPU? Against float64, beside cuDNN's own error, on poisoned memory."""
 
 import copy
+import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from multiprocessing import get_context
 
 import torch
@@ -11,54 +12,66 @@ from torch import Tensor
 
 from las_mm.layers import DynamicBasicBlock, DynamicBlock, DynamicBottleneck
 from las_mm.ops.executors.triton import why_not_triton
+from las_mm.ops.executors.triton.graphed import GraphedBackbone
 from las_mm.ops.executors.triton.options import Options, use_options
 
-from .setup import DTYPES, Machine, smooth_mask
+from .setup import DTYPES, Machine, Task, make_backbone, smooth_mask
 
 SWITCHES = (
     {'masker_conv1': False}, {'gather_conv2': False}, {'scatter_add': False}, {'pdl': True},
 )  # fmt: skip
+PLANS = {
+    'incremental': {'incremental_masker': True},
+    'incremental, PDL': {'incremental_masker': True, 'pdl': True},
+    'fused': {'masker_conv1': True},
+    'separate': {'masker_conv1': False, 'incremental_masker': False},
+}
 FLOAT32_BOUND = 1e-4  # relative to the largest output
 TIMES_CUDNN = 2.0  # a half-precision error may be so many times that of cuDNN
 
 
-def run(machine: Machine) -> dict:
-    """Check every case, those of each granularity in a process of their own.
-
-    Returns:
-        Number of checks, and a line for each that failed.
-    """
+def tasks(machine: Machine, results: dict) -> Iterator[Task]:
+    """Every case, those of each granularity and precision in a process of their own."""
     granularities = (1, 2) if machine.dry else (1, 2, 4, 7, 8, 14)
-    tasks = [(machine.device, granularity) for granularity in (*granularities, None)]
+    precisions = ('fp32', 'fp16') if machine.dry else ('fp32', 'fp16', 'bf16')
+    parts = [(machine.device, granularity, precision)
+             for granularity in (*granularities, None) for precision in precisions]  # fmt: skip
+    yield Task('blocks against float64', 10, partial(_run, machine, parts))
+    for mode, switches in list(PLANS.items())[: 1 if machine.dry else None]:
+        yield Task(f'backbone, {mode}', 10, partial(check_backbone, machine, switches))
+
+
+def _run(machine: Machine, parts: list[tuple]) -> Iterator[dict]:
     if machine.dry:
-        found = [run_task(task) for task in tasks]
-    else:
-        with ProcessPoolExecutor(len(tasks), mp_context=get_context('spawn')) as pool:
-            found = list(pool.map(run_task, tasks))
-    return {
-        'checks': sum(count for count, _ in found),
-        'failures': [line for _, failures in found for line in failures],
-    }
+        yield from map(check_part, parts)
+        return
+    workers = min(len(parts), os.cpu_count() or 1)
+    # New processes for each: an error of the device stays in its process.
+    with get_context('spawn').Pool(workers, maxtasksperchild=1) as pool:
+        yield from pool.imap_unordered(check_part, parts)
 
 
-def run_task(task: tuple[torch.device, int | None]) -> tuple[int, list[str]]:
-    """Number of checks and failures at a granularity; None stands for special blocks."""
-    device, granularity = task
-    dry = device.type == 'cpu'
+def check_part(part: tuple[torch.device, int | None, str]) -> dict:
+    """Number of checks and a line for each failure; None stands for special blocks."""
+    device, granularity, precision = part
     torch.manual_seed(0)
     torch.use_deterministic_algorithms(True, warn_only=True)  # fills what is allocated with NaN
     cases = _special(device) if granularity is None else _bottlenecks(device, granularity)
     failures, count = [], 0
     for number, (name, block, x) in enumerate(cases):
-        for precision in ('fp32', 'fp16') if dry else ('fp32', 'fp16', 'bf16'):
-            # Each case as it is by default and with one switch: all pairs would compile for long.
-            for switches in ({},) if dry else ({}, SWITCHES[number % len(SWITCHES)]):
-                count += 1
+        # Each case as it is by default and with one switch: all pairs would compile for long.
+        switch = SWITCHES[number % len(SWITCHES)]
+        for switches in ({},) if device.type == 'cpu' else ({}, switch):
+            count += 1
+            try:
                 fault = check(block, x, precision, Options(tune=False, **switches))
-                if fault:
-                    failures.append(f'{name} {precision} {switches}: {fault}')
+            except Exception as error:  # of the compiler or the device: to be seen beside others
+                fault = f'{type(error).__name__}: {error}'
+            if fault:
+                failures.append(f'{name} {switches}: {fault}')
     torch.use_deterministic_algorithms(False)
-    return count, failures
+    name = 'special blocks' if granularity is None else f'S {granularity}'
+    return {'blocks': f'{name} {precision}', 'checks': count, 'failures': failures}
 
 
 def _bottlenecks(device: torch.device, granularity: int) -> Iterator[tuple]:
@@ -113,6 +126,30 @@ def check(block: DynamicBlock, x: Tensor, precision: str, options: Options) -> s
     error = _error(out, reference)
     bound = FLOAT32_BOUND if precision == 'fp32' else TIMES_CUDNN * dense_error
     return None if error <= bound else f'error {error:.2e}, allowed {bound:.2e}'
+
+
+@torch.no_grad()
+def check_backbone(machine: Machine, switches: dict) -> list[dict]:
+    """A captured backbone on images it has not seen, against the dense executor in float64."""
+    backbone = make_backbone(machine, 'fp32', depth=50)
+    for block in backbone.blocks:
+        block.masker.conv.weight.normal_()
+        block.masker.conv.bias.zero_()
+    shape = (2, 3, 64, 64) if machine.dry else (2, 3, 160, 224)
+    first, *others = torch.rand(3, *shape, device=machine.device)
+    exact = copy.deepcopy(backbone).double()
+    exact.executor = 'dense'
+    run = GraphedBackbone(backbone, first, Options(tune=False, **switches))
+    failures = []
+    for number, images in enumerate(others):
+        expected, outs = exact(images.double()), run(images)
+        masks = [[trace.mask.bool() for trace in traces] for traces in (run.traces, exact.traces)]
+        if not all(map(torch.equal, *masks)):
+            failures.append(f'images {number}: other masks')
+        error = max(_error(*pair) for pair in zip(outs, expected, strict=True))
+        if not error <= FLOAT32_BOUND:
+            failures.append(f'images {number}: error {error:.2e}, allowed {FLOAT32_BOUND:.2e}')
+    return [{'checks': len(others), 'failures': failures}]
 
 
 def _error(out: Tensor, reference: Tensor) -> float:

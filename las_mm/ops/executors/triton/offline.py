@@ -85,13 +85,15 @@ class Report:
 
     def faults(self) -> list[str]:
         """What should not be so: spills, or instructions that are missing."""
-        faults = [f'spills {self.spilled} bytes'] if self.spilled else []
+        # Without tensor cores, float32's reference, a kernel is slow anyway and may spill.
+        reference = self.constants.get('PRECISION') == 'ieee'
+        faults = [f'spills {self.spilled} bytes'] if self.spilled and not reference else []
         if self.shared > SHARED_MEMORY.get(self.capability, self.shared):
             faults.append(f'needs {self.shared} bytes of shared memory, more than there are')
         if self.hasty:
             faults.append(f'has {self.hasty} accesses to memory before its inputs are ready')
-        if self.name not in CONVOLUTIONS or self.constants['PRECISION'] == 'ieee':
-            return faults  # the latter multiplies float32 without tensor cores
+        if self.name not in CONVOLUTIONS or reference:
+            return faults
         tile = self.constants
         warp_group = tile['BM'] >= WGMMA_ROWS and tile['num_warps'] >= 4
         if self.capability == 90 and warp_group and not self.wgmma:

@@ -34,11 +34,13 @@ class Stage:
         mode: FUSED, SEPARATE or INCREMENTAL. A block that cannot be fused is run separately, and
             in an incremental stage so is the first block, if it cannot be fused.
         margins: State of the incremental masker within a forward.
+        times: Milliseconds of the stage in each mode that was timed to choose one.
     """
 
     blocks: tuple['DynamicBlock', ...]
     mode: str = FUSED
     margins: Margins | None = None
+    times: dict[str, float] = field(default_factory=dict)
 
     def start(self, dtype: torch.dtype) -> None:
         """Begin a forward."""

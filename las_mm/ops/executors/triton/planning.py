@@ -61,8 +61,8 @@ def _choose_mode(stage: Stage, x: Tensor, options: Options, r_th: float | None) 
         return modes[-1]
     if len(modes) == 1 or not x.is_cuda:
         return modes[0]
-    times = {mode: _time(stage, mode, x, options) for mode in modes}
-    return min(times, key=times.__getitem__)
+    stage.times = {mode: _time(stage, mode, x, options) for mode in modes}
+    return min(stage.times, key=stage.times.__getitem__)
 
 
 def _allowed_modes(stage: Stage, dtype: torch.dtype, options: Options) -> list[str]:
