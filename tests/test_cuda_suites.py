@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -114,6 +115,22 @@ def test_errors_of_predictions_and_shares_of_ceilings(tool):
     assert share(row, ceilings, 'fp32') == {'of_bandwidth': 0.5, 'of_flops': 0.5}
     assert share(row, ceilings, 'fp16') == {'of_bandwidth': 0.5, 'of_flops': 0.1}
     assert share(row, {}, 'fp16') == {'of_bandwidth': None, 'of_flops': None}
+
+
+def test_mean_duration_of_each_kernel(tool):
+    def event(name, start, end, device='CUDA'):
+        length = SimpleNamespace(start=start, elapsed_us=lambda: end - start)
+        return SimpleNamespace(
+            name=name, time_range=length, device_type=SimpleNamespace(name=device)
+        )
+
+    events = [event('void at::native::fill<int>()', 0, 9), event('index', 0, 9, 'CPU')]
+    for start in range(0, 100 * tool.kernels.ROUNDS, 100):  # a round: index, 1×1, 3×3
+        events += [event('gather_conv', start + 60, start + 90), event('index', start, start + 2)]
+        events += [event('gather_conv', start + 10, start + 20)]
+    assert tool.kernels.mean_durations(events) == {
+        'index': 2.0, 'gather_conv 1x1': 10.0, 'gather_conv 3x3': 30.0
+    }  # fmt: skip
 
 
 def test_a_check_that_could_not_run_is_a_failure(tool):

@@ -1,10 +1,11 @@
 """Bytes and FLOP per second of each kernel, to be held against the device's ceilings."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
 import torch
+from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
 
 from las_mm.layers import BlockTrace
@@ -140,9 +141,15 @@ def _kernel_times(machine: Machine, run) -> dict[str, float | None]:
         for _ in range(ROUNDS):
             run()
         torch.cuda.synchronize()
+    return mean_durations(record.events())
+
+
+def mean_durations(events: Iterable[FunctionEvent]) -> dict[str, float]:
+    """Mean microseconds of each of our kernels; those of PyTorch have longer names."""
     durations: dict[str, list[float]] = {}
-    events = [event for event in record.events() if event.device_type.name == 'CUDA']
-    for event in sorted(events, key=lambda event: event.time_range.start):
+    own = [event for event in events
+           if event.device_type.name == 'CUDA' and event.name.isidentifier()]
+    for event in sorted(own, key=lambda event: event.time_range.start):
         durations.setdefault(event.name, []).append(event.time_range.elapsed_us())
     found = {}
     for name, values in durations.items():
