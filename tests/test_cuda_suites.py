@@ -11,8 +11,11 @@ from random_blocks import randomize
 from torch.nn.functional import conv2d
 
 from las_mm.layers import DynamicBottleneck
+from las_mm.ops.executors.triton.options import Options
 
 pytest.importorskip('triton', reason='Triton is not installed')
+
+from las_mm.ops.executors.triton.plan import Plan, Stage  # noqa: E402  (imports Triton)
 
 
 @pytest.fixture(scope='module')
@@ -115,6 +118,63 @@ def test_errors_of_predictions_and_shares_of_ceilings(tool):
     assert share(row, ceilings, 'fp32') == {'of_bandwidth': 0.5, 'of_flops': 0.5}
     assert share(row, ceilings, 'fp16') == {'of_bandwidth': 0.5, 'of_flops': 0.1}
     assert share(row, {}, 'fp16') == {'of_bandwidth': None, 'of_flops': None}
+
+
+def test_every_block_is_predicted_and_measured(tool, monkeypatch, tmp_path):
+    suite, replaced = tool.predictor, []
+    monkeypatch.setattr(suite, 'graphed', lambda machine, run, repeats: run())
+    monkeypatch.setattr(suite, 'measure', lambda machine, runs: dict.fromkeys(runs, 0.5))
+    monkeypatch.setattr(
+        suite, 'run_block', lambda packed, x, options, in_place, decided: replaced.append(decided)
+    )
+    machine, rows = suite.Machine(torch.device('cpu'), time.monotonic() + 60, tmp_path), []
+    monkeypatch.setattr(suite.Machine, 'dry', False)
+    found = list(suite._compare(machine, 'v100', 'fp32', 1, 32, rows))
+    assert found == rows and len(rows) == len(suite.STAGES) * len(suite.RATES)
+    for row in rows:
+        assert row['dynamic'][0] > 0 and row['static'][1] == row['dynamic'][1] == 50
+    assert json.loads(json.dumps(rows)) == rows
+    assert [row['block'] for row in rows[:: len(suite.RATES)]] == [
+        f'layer{stage}.1' for stage in range(1, 5)
+    ]
+    assert [mask.mean() for mask in replaced[:4]] == pytest.approx(suite.RATES, abs=0.1)
+
+
+class FakeRunner:
+    """Stands for a captured backbone; every stage was planned to be incremental."""
+
+    def __init__(self, backbone, images, options=None, plan=None):
+        times = {'fused': 3.0, 'separate': 2.0, 'incremental': 1.0}
+        stages = [Stage(tuple(b), 'incremental', times=times)
+                  for b in backbone.dynamic_stages.values()]  # fmt: skip
+        self.backbone, self.plan = backbone, plan or Plan(tuple(stages), options)
+
+
+@pytest.mark.parametrize('batch', [1, 2])
+def test_variants_of_a_network_share_one_plan(tool, monkeypatch, tmp_path, batch):
+    suite = tool.networks
+    monkeypatch.setattr(suite, 'GraphedBackbone', FakeRunner)
+    machine = suite.Machine(torch.device('cpu'), 0.0, tmp_path)
+    backbone = suite.make_backbone(machine, 'fp32')
+    monkeypatch.setattr(suite.Machine, 'dry', False)
+    found = suite._dynamic_variants(machine, backbone, torch.rand(batch, 3, 64, 64), 'tf32')
+    modes = {name: {stage.mode for stage in run.plan.stages} for name, run in found.items()}
+    expected = {'dynamic': {'incremental'}, 'dynamic, not incremental': {'separate'}}
+    assert modes == expected | ({'dynamic, PDL': {'incremental'}} if batch == 1 else {})
+    for name, run in found.items():
+        assert run.plan.options == Options(float32='tf32', pdl=name == 'dynamic, PDL')
+        blocks = [block for stage in run.plan.stages for block in stage.blocks]
+        assert blocks == run.backbone.blocks
+
+
+def test_what_is_compiled_ahead(tool, monkeypatch):
+    seen = []
+    monkeypatch.setattr(tool.compiling, 'compile_block', lambda *arguments: seen.append(arguments))
+    for number in range(tool.compiling.BLOCKS):
+        tool.compiling.compile_part(('tf32', 2, number))
+    for (block, x, options, decided), shortcut in zip(seen, (True, False), strict=True):
+        assert (block.downsample is not None) == shortcut and block.conv2.in_channels == 256
+        assert x.dtype == torch.float32 and options.float32 == 'tf32' and decided is not None
 
 
 def test_mean_duration_of_each_kernel(tool):

@@ -88,7 +88,7 @@ def _compare(
         for rate in RATES:
             decided = smooth_mask(rate, [-(-e // granularity) for e in size], batch, 0).to(x)
             times = _measure(machine, packed, static, x, decided, FLOAT32[precision])
-            found = model.block(describe_block(block, size), rate)
+            found = model.block(describe_block(block, number, size), rate)
             rows.append(
                 {
                     'block': block.name, 'activation_rate': rate,
