@@ -17,11 +17,12 @@ def run(repo_root, *arguments, tool='benchmark_cuda.py'):
 
 def test_dry_run_reports_no_times(repo_root, tmp_path):
     out = tmp_path / 'results.json'
-    suites = ['ceilings', 'ablation', 'kernels', 'predictor', 'compiled', 'sanitizer']
+    suites = ['check', 'ceilings', 'ablation', 'kernels', 'predictor', 'compiled', 'sanitizer']
     done = run(repo_root, '--dry-run', '--suite', *suites, '--out', out)
     assert done.returncode == 0, done.stderr
     results = json.loads(out.read_text())
     assert results['machine']['dry_run'] is True
+    assert all(row['checks'] > 0 and row['failures'] == [] for row in results['check'])
     [ceilings] = results['ceilings']
     assert ceilings.pop('case') == 'device' and set(ceilings.values()) == {None}
     [row] = results['ablation']

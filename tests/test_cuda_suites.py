@@ -15,7 +15,7 @@ from las_mm.ops.executors.triton.options import Options
 
 pytest.importorskip('triton', reason='Triton is not installed')
 
-from las_mm.ops.executors.triton.plan import Plan, Stage  # noqa: E402  (imports Triton)
+from las_mm.ops.executors.triton.plan import Plan, Stage
 
 
 @pytest.fixture(scope='module')
@@ -194,9 +194,17 @@ def test_mean_duration_of_each_kernel(tool):
 
 
 def test_a_check_that_could_not_run_is_a_failure(tool):
-    found = tool.check.check_part((torch.device('cpu'), None, 'fp32'))
+    found = tool.check.check_blocks(torch.device('cpu'), None, 'fp32')
     assert found['checks'] == len(found['failures']) > 0
     assert all('not run: its input is on cpu' in line for line in found['failures'])
+
+
+def test_a_check_that_raises_is_a_failure(tool, tmp_path, monkeypatch):
+    monkeypatch.setattr(tool.check, 'make_backbone', lambda *arguments, **options: 1 / 0)
+    machine = tool.Machine(torch.device('cpu'), 0.0, tmp_path)
+    [task] = tool.check.tasks(machine, {})
+    row = next(iter(task.run()))
+    assert row['failures'] == ['ZeroDivisionError: division by zero']
 
 
 @torch.no_grad()

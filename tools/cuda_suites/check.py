@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
@@ -17,9 +17,7 @@ from las_mm.ops.executors.triton.options import Options, use_options
 
 from .setup import DTYPES, Machine, Task, make_backbone, smooth_mask
 
-SWITCHES = (
-    {'masker_conv1': False}, {'gather_conv2': False}, {'scatter_add': False}, {'pdl': True},
-)  # fmt: skip
+SWITCHES = ({'masker_conv1': False}, {'gather_conv2': False}, {'scatter_add': False})
 PLANS = {
     'incremental': {'incremental_masker': True},
     'incremental, PDL': {'incremental_masker': True, 'pdl': True},
@@ -31,29 +29,35 @@ TIMES_CUDNN = 2.0  # a half-precision error may be so many times that of cuDNN
 
 
 def tasks(machine: Machine, results: dict) -> Iterator[Task]:
-    """Every case, those of each granularity and precision in a process of their own."""
-    granularities = (1, 2) if machine.dry else (1, 2, 4, 7, 8, 14)
+    """Backbones in every plan, and blocks of every granularity and precision."""
+    plans = ['incremental'] if machine.dry else list(PLANS)
+    granularities = (2, None) if machine.dry else (1, 2, 4, 7, 8, 14, None)
     precisions = ('fp32', 'fp16') if machine.dry else ('fp32', 'fp16', 'bf16')
-    parts = [(machine.device, granularity, precision)
-             for granularity in (*granularities, None) for precision in precisions]  # fmt: skip
-    yield Task('blocks against float64', 10, partial(_run, machine, parts))
-    for mode, switches in list(PLANS.items())[: 1 if machine.dry else None]:
-        yield Task(f'backbone, {mode}', 10, partial(check_backbone, machine, switches))
+    parts = [partial(check_backbone, machine, plan) for plan in plans]
+    parts += [partial(check_blocks, machine.device, granularity, precision)
+              for granularity in granularities for precision in precisions]  # fmt: skip
+    yield Task('against float64', 10, partial(_run, machine, parts))
 
 
-def _run(machine: Machine, parts: list[tuple]) -> Iterator[dict]:
+def _run(machine: Machine, parts: list[Callable[[], dict]]) -> Iterator[dict]:
     if machine.dry:
-        yield from map(check_part, parts)
+        yield from map(_call, parts)
         return
     workers = min(len(parts), os.cpu_count() or 1)
-    # New processes for each: an error of the device stays in its process.
+    # A process for each: kernels are compiled in parallel, an error of the device costs no other.
     with get_context('spawn').Pool(workers, maxtasksperchild=1) as pool:
-        yield from pool.imap_unordered(check_part, parts)
+        yield from pool.imap_unordered(_call, parts)
 
 
-def check_part(part: tuple[torch.device, int | None, str]) -> dict:
+def _call(part: Callable[[], dict]) -> dict:
+    try:
+        return part()
+    except Exception as error:  # the other parts are to be checked, too
+        return {'what': str(part), 'checks': 0, 'failures': [f'{type(error).__name__}: {error}']}
+
+
+def check_blocks(device: torch.device, granularity: int | None, precision: str) -> dict:
     """Number of checks and a line for each failure; None stands for special blocks."""
-    device, granularity, precision = part
     torch.manual_seed(0)
     torch.use_deterministic_algorithms(True, warn_only=True)  # fills what is allocated with NaN
     cases = _special(device) if granularity is None else _bottlenecks(device, granularity)
@@ -61,7 +65,7 @@ def check_part(part: tuple[torch.device, int | None, str]) -> dict:
     for number, (name, block, x) in enumerate(cases):
         # Each case as it is by default and with one switch: all pairs would compile for long.
         switch = SWITCHES[number % len(SWITCHES)]
-        for switches in ({},) if device.type == 'cpu' else ({}, switch):
+        for switches in ({},) if device.type == 'cpu' or precision == 'bf16' else ({}, switch):
             count += 1
             try:
                 fault = check(block, x, precision, Options(tune=False, **switches))
@@ -71,7 +75,7 @@ def check_part(part: tuple[torch.device, int | None, str]) -> dict:
                 failures.append(f'{name} {switches}: {fault}')
     torch.use_deterministic_algorithms(False)
     name = 'special blocks' if granularity is None else f'S {granularity}'
-    return {'blocks': f'{name} {precision}', 'checks': count, 'failures': failures}
+    return {'what': f'{name} {precision}', 'checks': count, 'failures': failures}
 
 
 def _bottlenecks(device: torch.device, granularity: int) -> Iterator[tuple]:
@@ -129,17 +133,18 @@ def check(block: DynamicBlock, x: Tensor, precision: str, options: Options) -> s
 
 
 @torch.no_grad()
-def check_backbone(machine: Machine, switches: dict) -> list[dict]:
+def check_backbone(machine: Machine, plan: str) -> dict:
     """A captured backbone on images it has not seen, against the dense executor in float64."""
+    torch.manual_seed(0)
     backbone = make_backbone(machine, 'fp32', depth=50)
     for block in backbone.blocks:
         block.masker.conv.weight.normal_()
         block.masker.conv.bias.zero_()
-    shape = (2, 3, 64, 64) if machine.dry else (2, 3, 160, 224)
-    first, *others = torch.rand(3, *shape, device=machine.device)
+    images, *shape = (2, 1, 3, 64, 64) if machine.dry else (3, 2, 3, 160, 224)
+    first, *others = torch.rand(images, *shape, device=machine.device)
     exact = copy.deepcopy(backbone).double()
     exact.executor = 'dense'
-    run = GraphedBackbone(backbone, first, Options(tune=False, **switches))
+    run = GraphedBackbone(backbone, first, Options(tune=False, **PLANS[plan]))
     failures = []
     for number, images in enumerate(others):
         expected, outs = exact(images.double()), run(images)
@@ -149,7 +154,7 @@ def check_backbone(machine: Machine, switches: dict) -> list[dict]:
         error = max(_error(*pair) for pair in zip(outs, expected, strict=True))
         if not error <= FLOAT32_BOUND:
             failures.append(f'images {number}: error {error:.2e}, allowed {FLOAT32_BOUND:.2e}')
-    return [{'checks': len(others), 'failures': failures}]
+    return {'what': f'backbone, {plan}', 'checks': len(others), 'failures': failures}
 
 
 def _error(out: Tensor, reference: Tensor) -> float:
