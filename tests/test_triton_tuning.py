@@ -18,7 +18,7 @@ class FakeGPU:
     """Stands for timing on a GPU: the third tile is the fastest."""
 
     def __init__(self, monkeypatch, folder):
-        self.timed, self.errors, self.capturing = [], {}, False
+        self.timed, self.errors, self.capturing, self.full = [], {}, False, False
         self.tiles = conv_tiles(torch.float16, 256, 256)
         monkeypatch.setenv('LAS_MM_CACHE', str(folder))
         monkeypatch.setattr(torch.cuda, 'get_device_name', lambda device: 'Some GPU')
@@ -40,9 +40,14 @@ class FakeGPU:
         tuning._load.cache_clear()
         tuning._chosen.clear()
 
+    def _scratch(self):
+        if self.full:
+            raise torch.OutOfMemoryError
+        return self._run
+
     def choose(self, shape='a shape', tune=True):
         device = torch.device('cuda', 1)
-        return tuning.choose_tile('kernel', shape, device, self.tiles, lambda: self._run, tune)
+        return tuning.choose_tile('kernel', shape, device, self.tiles, self._scratch, tune)
 
 
 @pytest.fixture
@@ -78,6 +83,13 @@ def test_tiles_that_do_not_run_are_left_out(gpu):
         2: RuntimeError('PassManager::run failed'),
     }
     assert gpu.choose() == gpu.tiles[1] and len(gpu.timed) == len(gpu.tiles)
+
+
+def test_where_memory_is_short_the_first_one_is_taken_for_now(gpu):
+    gpu.full = True
+    assert gpu.choose() == gpu.tiles[0]
+    gpu.full = False
+    assert gpu.choose() == gpu.tiles[2]
 
 
 def test_if_none_runs_the_reason_is_told_and_nothing_kept(gpu):

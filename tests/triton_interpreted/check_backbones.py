@@ -54,6 +54,7 @@ class Dynamic(DynamicBackbone, Static):
 def poison():
     """What is allocated and never written is NaN, and would be seen in the output."""
     torch.use_deterministic_algorithms(True, warn_only=True)
+    assert torch.empty(1).isnan()
     yield
     torch.use_deterministic_algorithms(False)
 
@@ -118,6 +119,15 @@ def test_incremental_with_tie_and_decided_masks():
     assert runner.traces[2].mask.all()
 
 
+def test_incremental_where_a_stage_has_one_block_only():
+    backbone = make()
+    del backbone.layer2[1]
+    options = Options(incremental_masker=True)
+    runner = GraphedBackbone(copy.deepcopy(backbone), torch.randn(2, 3, 32, 28), options)
+    assert modes(runner.plan) == ['incremental', 'fused']
+    assert_same_twice(backbone, runner, (32, 28))
+
+
 def test_threshold_of_the_activation_rate_decides():
     backbone, x = make(), torch.randn(1, 3, 24, 24)
     assert modes(plan_backbone(backbone, x, r_th=0.0)) == ['fused', 'fused']
@@ -179,6 +189,13 @@ def test_traces_are_those_of_the_graph_whatever_else_runs(captured):
     runner(torch.randn(1, 3, 24, 24))
     for trace, captured_trace in zip(runner.traces, before, strict=True):
         assert trace.mask is captured_trace.mask and trace is not captured_trace
+
+
+def test_made_in_inference_mode_and_called_outside(captured):
+    with torch.inference_mode():
+        runner = GraphedBackbone(make(), torch.randn(1, 3, 24, 24))
+        runner._capture()
+    runner(torch.randn(1, 3, 24, 24))
 
 
 def test_what_the_graph_reads_outlives_changed_parameters(captured):

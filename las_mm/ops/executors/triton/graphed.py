@@ -54,7 +54,8 @@ class GraphedBackbone:
         plan: Plan | None = None,
     ) -> None:
         self._backbone = optimize_for_inference(backbone, 'triton')
-        self._input = example.detach().clone(memory_format=torch.channels_last)
+        with torch.inference_mode(False):  # or only calls in inference mode could write to it
+            self._input = example.detach().clone(memory_format=torch.channels_last)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._traces: list[BlockTrace | None] = []
         self.plan = plan or plan_backbone(backbone, self._input, options, r_th)

@@ -88,7 +88,7 @@ class Plan:
         return run_block(
             remember(pack_block, block, x.dtype),
             x,
-            replace(self.options, masker_conv1=fused),
+            replace(self.options, masker_conv1=fused, incremental_masker=None),
             in_place=private,
             margins=stage.margins,
             counts=self._counts.pop(number, None),
