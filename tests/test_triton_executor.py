@@ -11,7 +11,7 @@ from torch import nn
 
 from las_mm.layers import DynamicBottleneck
 from las_mm.ops import executors
-from las_mm.ops.executors.triton.executor import _why_not_machine
+from las_mm.ops.executors.triton import executor
 from las_mm.ops.executors.triton.options import Options, current_options, use_options
 from las_mm.ops.executors.triton.packing import pack_conv
 from las_mm.ops.executors.triton.tiles import conv_tiles, masker_conv1_tiles
@@ -50,7 +50,22 @@ def test_auto_is_triton_on_a_gpu():
 )
 def test_gpus_for_which_kernels_are_not_built_fall_back(monkeypatch, capability, reason):
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: capability)
-    assert _why_not_machine(torch.device('cuda', 1), torch.float16) == reason
+    assert executor._why_not_machine(torch.device('cuda', 1), torch.float16) == reason
+
+
+def test_without_triton_the_reason_is_said(monkeypatch):
+    monkeypatch.setattr(executor, 'find_spec', lambda name: None)
+    reason = executor._why_not_machine(torch.device('cuda'), torch.float32)
+    assert reason == 'Triton is not installed'
+
+
+def test_what_the_kernels_cannot_count_or_index_falls_back():
+    block = randomize(DynamicBottleneck(8, 4, 8, granularity=2))
+    x = torch.empty(1, 8, 2**15, 2**14, device='meta')
+    assert executor.why_not_triton(block, x) == 'a feature map has 2147483647 elements or more'
+    wide = randomize(DynamicBottleneck(8, 4, 8, granularity=17, stride=2))
+    reason = executor._why_not_packable(wide, torch.float32)
+    assert reason == 'its patches are 34 pixels wide, more than 32'
 
 
 def test_options_are_checked_and_restored():

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from las_mm.folded_layers import FoldedConv2d
 from las_mm.inference import optimize_for_inference
 from las_mm.ops.folding import made_of
 
@@ -100,10 +101,12 @@ class GraphedBackbone:
             with torch.cuda.graph(graph):
                 self._outputs = self._forward(self._input)
         self._graph, self._traces = graph, [block.trace for block in self._backbone.blocks]
-        # The graph reads packed weights by their addresses, also after others have taken their
-        # place because a parameter was changed.
+        # The graph reads folded and packed weights by their addresses, also after a parameter was
+        # changed and others have taken their place.
+        modules = list(self._backbone.modules())
+        modules += [module.pair for module in modules if isinstance(module, FoldedConv2d)]
         margins = [stage.margins for stage in self.plan.stages]
-        self._read_by_graph = [made_of(block) for block in self._backbone.blocks], margins
+        self._read_by_graph = [made_of(module) for module in modules], margins
 
     def _forward(self, images: Tensor) -> tuple[Tensor, ...]:
         with use_plan(self.plan):
