@@ -56,9 +56,14 @@ class FoldedConv2d(Folded, nn.Conv2d):
         super().__init__(conv)
         self._pair = (nn.ModuleList([conv, norm]),)
 
+    @property
+    def pair(self) -> nn.ModuleList:
+        """The convolution and its norm, of which the folded one is remembered."""
+        return self._pair[0]
+
     def folded(self, dtype: torch.dtype) -> FoldedConv:
         """The two as one convolution of that dtype."""
-        return remember(_fold_pair, self._pair[0], dtype)
+        return remember(_fold_pair, self.pair, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """norm(conv(x)): (N, C_in, H, W) -> (N, C_out, H', W'), channels-last without gradients."""

@@ -17,17 +17,19 @@ def run(repo_root, *arguments, tool='benchmark_cuda.py'):
 
 def test_dry_run_reports_no_times(repo_root, tmp_path):
     out = tmp_path / 'results.json'
-    suites = ['ceilings', 'ablation', 'kernels', 'predictor', 'compiled']
+    suites = ['check', 'ceilings', 'ablation', 'kernels', 'predictor', 'compiled', 'sanitizer']
     done = run(repo_root, '--dry-run', '--suite', *suites, '--out', out)
     assert done.returncode == 0, done.stderr
     results = json.loads(out.read_text())
     assert results['machine']['dry_run'] is True
-    assert set(results['ceilings'].values()) == {None}
+    assert all(row['checks'] > 0 and row['failures'] == [] for row in results['check'])
+    [ceilings] = results['ceilings']
+    assert ceilings.pop('case') == 'device' and set(ceilings.values()) == {None}
     [row] = results['ablation']
     assert set(row['us'].values()) == {None} and row['gain'] is None
-    assert all(row['us'] is row['TB_per_s'] is None for row in results['kernels'])
-    assert results['predictor']['mape'] is None
-    assert all(row['left_out'] == 'dry run' for row in results['compiled'])
+    numbers = ('us', 'TB_per_s', 'TFLOP_per_s', 'of_bandwidth', 'of_flops')
+    assert results['kernels'] and all(row[n] is None for row in results['kernels'] for n in numbers)
+    assert results['predictor'] == results['compiled'] == results['sanitizer'] == []
     assert [path.name for path in tmp_path.iterdir()] == ['results.json']
 
 
@@ -44,4 +46,4 @@ def test_one_command_for_every_device(repo_root, tmp_path):
     suites = ['--suite', 'predictor', '--out', out]
     done = run(repo_root, '--device', 'cuda', '--dry-run', *suites, tool='benchmark.py')
     assert done.returncode == 0, done.stderr
-    assert json.loads(out.read_text())['predictor']['mape'] is None
+    assert json.loads(out.read_text())['predictor'] == []

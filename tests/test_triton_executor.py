@@ -1,6 +1,5 @@
 """What the Triton executor does around its kernels: options, fallback, tiles, packed weights."""
 
-import json
 import logging
 
 import pytest
@@ -12,14 +11,13 @@ from torch import nn
 
 from las_mm.layers import DynamicBottleneck
 from las_mm.ops import executors
+from las_mm.ops.executors.triton import executor
 from las_mm.ops.executors.triton.options import Options, current_options, use_options
 from las_mm.ops.executors.triton.packing import pack_conv
 from las_mm.ops.executors.triton.tiles import conv_tiles, masker_conv1_tiles
 from las_mm.ops.folding import fold_conv
 
-tuning = pytest.importorskip(
-    'las_mm.ops.executors.triton.tuning', reason='Triton is not installed', exc_type=ImportError
-)
+pytest.importorskip('triton', reason='Triton is not installed')
 
 
 @torch.no_grad()
@@ -40,6 +38,34 @@ def test_falls_back_without_a_gpu_and_says_so_once(caplog):
 
 def test_auto_is_triton_on_a_gpu():
     assert executors.AUTO['cuda'] == 'triton'
+
+
+@pytest.mark.parametrize(
+    'capability, reason',
+    [
+        ((7, 5), 'its GPU has compute capability 7.5, not 8.0 or more'),
+        ((8, 0), None),
+        ((12, 0), None),
+    ],
+)
+def test_gpus_for_which_kernels_are_not_built_fall_back(monkeypatch, capability, reason):
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: capability)
+    assert executor._why_not_machine(torch.device('cuda', 1), torch.float16) == reason
+
+
+def test_without_triton_the_reason_is_said(monkeypatch):
+    monkeypatch.setattr(executor, 'find_spec', lambda name: None)
+    reason = executor._why_not_machine(torch.device('cuda'), torch.float32)
+    assert reason == 'Triton is not installed'
+
+
+def test_what_the_kernels_cannot_count_or_index_falls_back():
+    block = randomize(DynamicBottleneck(8, 4, 8, granularity=2))
+    x = torch.empty(1, 8, 2**15, 2**14, device='meta')
+    assert executor.why_not_triton(block, x) == 'a feature map has 2147483647 elements or more'
+    wide = randomize(DynamicBottleneck(8, 4, 8, granularity=17, stride=2))
+    reason = executor._why_not_packable(wide, torch.float32)
+    assert reason == 'its patches are 34 pixels wide, more than 32'
 
 
 def test_options_are_checked_and_restored():
@@ -81,59 +107,3 @@ def test_tiles_fit_the_convolution(dtype, channels, patch_rows):
             assert 16 <= tile.columns <= max(16, 2 * channels)
             assert 64 % tile.depth == 0 and tile.depth >= 16
     assert all(tile.rows % patch_rows == 0 for tile in fused)
-
-
-class FakeGPU:
-    """Stands for timing on a GPU: the third tile is the fastest."""
-
-    def __init__(self, monkeypatch, folder):
-        self.timed = []
-        self.tiles = conv_tiles(torch.float16, 256, 256)
-        monkeypatch.setenv('LAS_MM_CACHE', str(folder))
-        monkeypatch.setattr(torch.cuda, 'get_device_name', lambda device: 'Some GPU')
-        monkeypatch.setattr(torch.cuda, 'synchronize', lambda device: None)
-        monkeypatch.setattr(torch.cuda, 'is_current_stream_capturing', lambda: False)
-        monkeypatch.setattr(tuning, '_time', self._time)
-        self.restart()
-
-    def _time(self, run, tile):
-        self.timed.append(tile)
-        return abs(self.tiles.index(tile) - 2)
-
-    def restart(self):
-        tuning._load.cache_clear()
-
-    def choose(self, shape='a shape'):
-        return tuning.choose_tile(
-            'kernel', shape, torch.device('cuda'), self.tiles, lambda: lambda tile: None
-        )
-
-
-def test_tiles_are_timed_once_and_kept_on_disk(monkeypatch, tmp_path):
-    gpu = FakeGPU(monkeypatch, tmp_path / 'cache')
-    with use_options(tune=False):
-        assert gpu.choose() == gpu.tiles[0] and not gpu.timed
-    assert gpu.choose() == gpu.tiles[2] and gpu.timed == list(gpu.tiles)
-    gpu.restart()
-    assert gpu.choose() == gpu.tiles[2] and gpu.timed == list(gpu.tiles)
-    gpu.choose('another shape')
-    assert len(gpu.timed) == 2 * len(gpu.tiles)
-
-
-def test_choices_of_other_processes_are_kept(monkeypatch, tmp_path):
-    gpu = FakeGPU(monkeypatch, tmp_path)
-    gpu.choose('mine')
-    path = tuning.cache_file(torch.device('cuda'))
-    entries = json.loads(path.read_text())
-    path.write_text(json.dumps({'theirs': entries['kernel mine']}))
-    gpu.choose('mine, too')
-    assert {'theirs', 'kernel mine, too'} <= set(json.loads(path.read_text()))
-
-
-@pytest.mark.parametrize('content', ['{', '[]', '{"kernel a shape": {"rows": 1}}'])
-def test_broken_cache_is_left_aside(monkeypatch, tmp_path, caplog, content):
-    gpu = FakeGPU(monkeypatch, tmp_path)
-    tuning.cache_file(torch.device('cuda')).write_text(content)
-    with caplog.at_level(logging.WARNING, logger='las_mm'):
-        assert gpu.choose() == gpu.tiles[2]
-    assert 'is left aside, tiles are timed anew' in caplog.text

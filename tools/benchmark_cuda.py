@@ -2,21 +2,25 @@
 
     python tools/benchmark_cuda.py --suite all --out results.json
 
-Suites run in the order below, each ends in a table, and the JSON file is written after each of
-them, so that an interruption costs only what had not been measured. What there was no time for
-says so. Without a GPU, --dry-run runs the same code with Triton's interpreter on tiny inputs and
-reports no times.
+Suites run in the order below. The JSON file is written after every row, so that an interruption
+costs only what had not been measured; what there was no time for says so, and what failed says
+why. Suites that are in the file from an earlier run on the same machine are kept, so that several
+short runs can do what one has no time for. Without a GPU, --dry-run runs the same code with
+Triton's interpreter on tiny inputs and reports no times.
 """
 
 import argparse
 import json
 import os
+import signal
 import sys
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import FrameType
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -25,70 +29,88 @@ if '--dry-run' in sys.argv:
 
 import torch
 import triton
-from check_triton_builds import STAGES, compile_block, gallery
-from cuda_suites import ablation, ceilings, check, kernels, networks, predictor
-from cuda_suites.setup import DTYPES, FLOAT32, Machine
-
-from las_mm.ops.executors.triton.launch import compile_only
-from las_mm.ops.executors.triton.options import Options
+from cuda_suites import (
+    ablation,
+    ceilings,
+    check,
+    compiled,
+    compiling,
+    kernels,
+    networks,
+    predictor,
+    sanitizer,
+)
+from cuda_suites.setup import Machine, Suite, Task
 
 BUDGET = 450.0  # seconds
 
-
-def compile_ahead(task: tuple[str, int]) -> int:
-    """Compile all kernels of a stage in all tiles into Triton's cache on disk; their number."""
-    precision, stage = task
-    with torch.no_grad(), compile_only() as builds:
-        for block, x in gallery(DTYPES[precision], [stage]):
-            compile_block(block, x, Options(float32=FLOAT32[precision]))
-    return len(builds)
-
-
-def run_compile(machine: Machine, out: Path) -> dict:
-    """In as many processes as there are cores: tuning then finds every kernel compiled."""
-    start = time.monotonic()
-    if machine.dry:
-        return {'kernels': 0, 'seconds': None}
-    tasks = [(precision, stage) for precision in DTYPES for stage in range(len(STAGES))]
-    workers = min(len(tasks), os.cpu_count() or 1)
-    with ProcessPoolExecutor(workers, mp_context=get_context('spawn')) as pool:
-        count = sum(pool.map(compile_ahead, tasks))
-    return {'kernels': count, 'seconds': time.monotonic() - start}
-
-
-SUITES: dict[str, Callable[[Machine, Path], object]] = {
-    'compile': run_compile,
-    'check': lambda machine, out: check.run(machine),
-    'ceilings': lambda machine, out: ceilings.run(machine),
-    'ablation': lambda machine, out: ablation.run(machine),
-    'networks': lambda machine, out: networks.run(machine),
-    'kernels': lambda machine, out: kernels.run(machine),
-    'predictor': lambda machine, out: predictor.run(machine, out.parent),
-    'compiled': lambda machine, out: networks.run_compiled(machine),
+SUITES: dict[str, Suite] = {
+    'compile': Suite(compiling.tasks),
+    'check': Suite(check.tasks),
+    'ceilings': Suite(ceilings.tasks),
+    'ablation': Suite(ablation.tasks),
+    'networks': Suite(networks.tasks),
+    'kernels': Suite(kernels.tasks, reserve=30),
+    'predictor': Suite(predictor.tasks, reserve=80),
+    'compiled': Suite(compiled.tasks, reserve=60),
+    'sanitizer': Suite(sanitizer.tasks),
 }
 
 
-def describe(machine: Machine) -> dict:
-    """What was measured, and with what."""
-    name = 'none, dry run' if machine.dry else torch.cuda.get_device_name()
-    return {
-        'device': name, 'torch': torch.__version__, 'triton': triton.__version__,
-        'cudnn': torch.backends.cudnn.version(), 'dry_run': machine.dry,
-    }  # fmt: skip
+class OutOfTime(BaseException):
+    """Raised in the main thread when the budget ends, past every ``except Exception``."""
 
 
-def write(path: Path, results: dict) -> None:
-    """Write JSON so that no half file is ever there."""
-    temporary = path.with_suffix('.tmp')
-    temporary.write_text(json.dumps(results, indent=1))
-    os.replace(temporary, path)
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise :class:`OutOfTime` in a ``with`` block that takes longer."""
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        raise OutOfTime
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
-def show(name: str, result: object) -> None:
-    """A suite's result on the console, a line per row."""
-    print(f'== {name}', flush=True)
-    for row in result if isinstance(result, list) else [result]:
+class Record:
+    """Rows of each suite, on the console and in a file that is never half written."""
+
+    def __init__(self, path: Path, machine: dict) -> None:
+        self._path = path
+        self.results: dict = {'machine': machine, **_earlier(path, machine)}
+
+    def start(self, suite: str) -> None:
+        """Forget what an earlier run found in this suite."""
+        self.results[suite] = []
+        print(f'== {suite}', flush=True)
+
+    def add(self, suite: str, case: str, row: dict) -> None:
+        """Keep what was found of a case."""
+        row = {'case': case, **row}
+        self.results[suite].append(row)
         print(json.dumps(_rounded(row)), flush=True)
+        self.write()
+
+    def write(self) -> None:
+        """Write the file anew."""
+        temporary = self._path.with_suffix('.tmp')
+        temporary.write_text(json.dumps(self.results, indent=1))
+        os.replace(temporary, self._path)
+
+
+def _earlier(path: Path, machine: dict) -> dict:
+    """Suites of an earlier run on this machine."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    same = isinstance(found, dict) and found.get('machine') == machine
+    return {name: found[name] for name in SUITES if same and name in found}
 
 
 def _rounded(value: object) -> object:
@@ -99,20 +121,41 @@ def _rounded(value: object) -> object:
     return [_rounded(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def run_suites(machine: Machine, names: list[str], out: Path) -> dict:
-    """Run suites and write what they find after each; a failing one does not stop the others."""
-    results: dict = {'machine': describe(machine)}
-    for name in names:
-        try:
-            results[name] = SUITES[name](machine, out)
-        except (RuntimeError, ValueError, ImportError) as error:
-            results[name] = {'failed': f'{type(error).__name__}: {error}'}
-        if name == 'compiled' and isinstance(results.get('networks'), list):
-            networks.add_compiled(results['networks'], results['compiled'])
-            show('networks', results['networks'])
-        show(name, results[name])
-        write(out, results)
-    return results
+def describe(dry: bool) -> dict:
+    """What is measured, and with what."""
+    return {
+        'device': 'none, dry run' if dry else torch.cuda.get_device_name(),
+        'torch': torch.__version__, 'triton': triton.__version__,
+        'cudnn': torch.backends.cudnn.version(), 'dry_run': dry,
+    }  # fmt: skip
+
+
+def run_suites(machine: Machine, names: list[str], record: Record) -> None:
+    """Run suites until the machine's deadline; a task that fails does not stop the others."""
+    for place, name in enumerate(names):
+        later = sum(SUITES[other].reserve for other in names[place + 1 :])
+        own = replace(machine, deadline=machine.deadline - later)
+        record.start(name)
+        for task in SUITES[name].tasks(own, record.results):
+            add = partial(record.add, name, task.case)
+            if own.has(task.seconds):
+                _run_task(task, machine.deadline, add)
+            else:
+                add({'left_out': 'no time was left'})
+    compiled.add_to(record.results)
+    record.write()
+
+
+def _run_task(task: Task, deadline: float, add: Callable[[dict], None]) -> None:
+    try:
+        with time_limit(deadline - time.monotonic()):
+            for row in task.run():
+                add(row)
+    except OutOfTime:
+        add({'left_out': 'the time ended while it ran'})
+    except Exception as error:  # whatever went wrong, the other tasks are to run
+        text = str(error).strip().splitlines() or ['']
+        add({'failed': f'{type(error).__name__}: {text[0]}'})
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -127,14 +170,15 @@ def main(argv: list[str] | None = None) -> int:
     if not args.out.resolve().parent.is_dir():
         parser.error(f'--out: {args.out} is in a folder that does not exist; create it first')
     device = torch.device('cpu' if args.dry_run else 'cuda')
-    machine = Machine(device, time.monotonic() + args.budget)
-    names = list(SUITES) if 'all' in args.suite else args.suite
-    results = run_suites(machine, names, args.out)
-    failed = [name for name in names if isinstance(results[name], dict)
-              and (results[name].get('failed') or results[name].get('failures'))]  # fmt: skip
-    if failed:
-        print(f'benchmark_cuda: not all is well in: {", ".join(failed)}', file=sys.stderr)
-    return 1 if failed else 0
+    machine = Machine(device, time.monotonic() + args.budget, args.out.resolve().parent)
+    names = [name for name in SUITES if name in args.suite or 'all' in args.suite]
+    record = Record(args.out, describe(args.dry_run))
+    run_suites(machine, names, record)
+    bad = [name for name in names
+           if any(row.get('failed') or row.get('failures') for row in record.results[name])]
+    if bad:
+        print(f'benchmark_cuda: not all is well in: {", ".join(bad)}', file=sys.stderr)
+    return 1 if bad else 0
 
 
 if __name__ == '__main__':

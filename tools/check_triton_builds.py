@@ -29,7 +29,10 @@ from las_mm.ops.executors.triton.options import Options, use_options
 from las_mm.ops.executors.triton.packing import PackedBlock, pack_block
 
 ARCHS = (80, 90, 120)
-DTYPES = {'float32': torch.float32, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
+DTYPES = {'float32': torch.float32, 'tf32': torch.float32, 'ieee': torch.float32,
+          'float16': torch.float16, 'bfloat16': torch.bfloat16}  # fmt: skip
+FLOAT32 = {'tf32': 'tf32', 'ieee': 'ieee'}  # how those multiply, if not by default
+FOLLOWING = (2, 22)  # blocks whose margins one may compute: in ResNet-101 up to 22
 # Width of the 3×3 convolution and granularity of each stage of a LAS-ResNet 4-4-7-1.
 STAGES = ((64, 4), (128, 4), (256, 7), (512, 1))
 EDGE = 28  # of the maps; what is compiled depends on channels and granularity only
@@ -51,21 +54,34 @@ def gallery(
         yield block.eval().to(dtype), x
 
 
-def compile_block(block: DynamicBlock, x: Tensor, options: Options) -> None:
-    """Launch what any plan could launch for a block; to be called within ``compile_only``."""
+def compile_block(
+    block: DynamicBlock, x: Tensor, options: Options, decided: Tensor | None = None
+) -> None:
+    """Launch what any plan could launch for a block; to be called within ``compile_only``.
+
+    Args:
+        block: The block.
+        x: Its input.
+        options: Switches; those of the fusions are tried on and off.
+        decided: A mask for kernels that replay one, None for those that decide.
+    """
     packed = pack_block(block, x.dtype)
     for fused in (True, False):
-        run_block(packed, x, replace(options, masker_conv1=fused))
-    run_block(packed, x, replace(options, gather_conv2=False, scatter_add=False))
+        run_block(packed, x, replace(options, masker_conv1=fused), decided=decided)
+    unfused = replace(options, gather_conv2=False, scatter_add=False)
+    run_block(packed, x, unfused, decided=decided)
     if packed.shortcut is None:
-        _run_chain(packed, x, options)
+        for following in FOLLOWING:
+            _run_chain(packed, x, options, decided, following)
 
 
-def _run_chain(packed: PackedBlock, x: Tensor, options: Options) -> None:
-    """The block three times in a row, as an incremental stage."""
-    margins = Margins([packed, packed])
+def _run_chain(
+    packed: PackedBlock, x: Tensor, options: Options, decided: Tensor | None, following: int
+) -> None:
+    """The first, the second and the last kind of block of an incremental stage."""
+    margins = Margins([packed] * following)
     for _ in range(3):
-        x, _ = run_block(packed, x, options, margins=margins)
+        x, _ = run_block(packed, x, options, margins=margins, decided=decided)
 
 
 def check(
@@ -78,12 +94,14 @@ def check(
 
     Args:
         arch: 80, 90, 120 or another that Triton knows.
-        dtype: Of the features.
+        dtype: Of the features, a key of ``DTYPES``; ``tf32`` and ``ieee`` are other ways to
+            multiply float32.
         all_tiles: Whether in every tile that may be tuned for, or in the first one only.
         stages: Stages of the LAS-ResNet to compile for, from 0.
     """
     reports: dict[str, Report] = {}
-    with torch.no_grad(), offline_target(arch), use_options(tune=all_tiles, pdl=arch >= 90) as used:
+    switches = {'float32': FLOAT32.get(dtype, 'tf32x3'), 'pdl': arch >= 90, 'tune': all_tiles}
+    with torch.no_grad(), offline_target(arch), use_options(**switches) as used:
         for block, x in gallery(DTYPES[dtype], stages):
             with compile_only() as builds:
                 compile_block(block, x, used)

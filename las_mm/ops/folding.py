@@ -220,6 +220,12 @@ def remember(
     return memory.made[make, dtype]
 
 
+def made_of(block: nn.Module) -> dict:
+    """All that is remembered of a block; whoever keeps it keeps it from being freed."""
+    memory = _memories.get(block)
+    return {} if memory is None else memory.made
+
+
 def forget(block: nn.Module) -> None:
     """Drop everything that was made of a block's parameters."""
     _memories.pop(block, None)

@@ -60,3 +60,36 @@ def test_benchmark_prints_its_four_figures():
     done = run('benchmark_predictor.py')
     assert done.returncode == 0, done.stderr[-2000:]
     assert 'one network' in done.stdout and 'sweep' in done.stdout and 'x faster' in done.stdout
+
+
+def test_on_a_gpu_a_run_is_timed_within_a_graph_of_many(load_tool, monkeypatch):
+    measure = load_tool('predictor_measure')
+    captured, replayed = [], []
+
+    class Graph:
+        def __init__(self, function):
+            captured.append(function)
+
+        def replay(self):
+            replayed.append(self)
+
+    class Event:
+        def __init__(self, enable_timing):
+            pass
+
+        def record(self):
+            pass
+
+        def elapsed_time(self, other):
+            return 5.0  # milliseconds
+
+    monkeypatch.setattr(measure, '_capture', Graph)
+    monkeypatch.setattr(measure.torch.cuda, 'Event', Event)
+    monkeypatch.setattr(measure.torch.cuda, 'synchronize', lambda: None)
+    timer = measure.Timer('cuda')
+
+    def function():
+        pass
+
+    assert [timer.once(function) for _ in range(3)] == [pytest.approx(5e-4)] * 3
+    assert captured == [function] and len(replayed) == 3

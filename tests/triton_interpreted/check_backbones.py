@@ -1,6 +1,9 @@
 """Plans and the incremental masker on whole backbones; run by test_triton_interpreter."""
 
 import copy
+import gc
+import weakref
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -11,7 +14,10 @@ from las_mm.layers import DynamicBasicBlock, DynamicBottleneck
 from las_mm.models.backbone import DynamicBackbone
 from las_mm.ops.executors.triton.graphed import GraphedBackbone
 from las_mm.ops.executors.triton.options import Options
+from las_mm.ops.executors.triton.packing import pack_block
+from las_mm.ops.executors.triton.plan import use_plan
 from las_mm.ops.executors.triton.planning import plan_backbone
+from las_mm.ops.folding import remember
 
 
 class Static(nn.Module):
@@ -48,6 +54,7 @@ class Dynamic(DynamicBackbone, Static):
 def poison():
     """What is allocated and never written is NaN, and would be seen in the output."""
     torch.use_deterministic_algorithms(True, warn_only=True)
+    assert torch.empty(1).isnan()
     yield
     torch.use_deterministic_algorithms(False)
 
@@ -112,6 +119,15 @@ def test_incremental_with_tie_and_decided_masks():
     assert runner.traces[2].mask.all()
 
 
+def test_incremental_where_a_stage_has_one_block_only():
+    backbone = make()
+    del backbone.layer2[1]
+    options = Options(incremental_masker=True)
+    runner = GraphedBackbone(copy.deepcopy(backbone), torch.randn(2, 3, 32, 28), options)
+    assert modes(runner.plan) == ['incremental', 'fused']
+    assert_same_twice(backbone, runner, (32, 28))
+
+
 def test_threshold_of_the_activation_rate_decides():
     backbone, x = make(), torch.randn(1, 3, 24, 24)
     assert modes(plan_backbone(backbone, x, r_th=0.0)) == ['fused', 'fused']
@@ -126,3 +142,70 @@ def test_other_images_than_planned_are_refused():
     runner = GraphedBackbone(make(), torch.randn(1, 3, 24, 24))
     with pytest.raises(ValueError, match=r'images: shape is .*, but this was made for'):
         runner(torch.randn(1, 3, 32, 24))
+
+
+@torch.no_grad()
+def test_a_planned_block_may_run_by_itself_and_again():
+    backbone, x = make(), torch.randn(1, 16, 8, 9)
+    plan = plan_backbone(backbone, torch.randn(1, 3, 24, 24), Options(masker_conv1=False))
+    block = backbone.layer1[2]
+    block.executor = 'dense'
+    expected = block(x)
+    block.executor = 'triton'
+    with use_plan(plan):
+        for _ in range(3):
+            torch.testing.assert_close(block(x), expected, rtol=1e-5, atol=1e-5)
+
+
+class FakeStream:
+    def wait_stream(self, other):
+        pass
+
+
+class FakeGraph:
+    def replay(self):
+        pass
+
+
+@pytest.fixture
+def captured(monkeypatch):
+    """A backbone captured where there is no GPU: replays leave its outputs as they are."""
+    for name in ('device', 'stream', 'graph'):
+        monkeypatch.setattr(torch.cuda, name, lambda argument: nullcontext())
+    monkeypatch.setattr(torch.cuda, 'current_stream', FakeStream)
+    monkeypatch.setattr(torch.cuda, 'Stream', FakeStream)
+    monkeypatch.setattr(torch.cuda, 'CUDAGraph', FakeGraph)
+    backbone = make()
+    runner = GraphedBackbone(backbone, torch.randn(1, 3, 24, 24))
+    backbone.conv1.folded(torch.float32)  # as a forward on a GPU does
+    runner._capture()
+    return backbone, runner
+
+
+def test_traces_are_those_of_the_graph_whatever_else_runs(captured):
+    backbone, runner = captured
+    before = runner.traces
+    with torch.no_grad():
+        backbone(torch.randn(1, 3, 32, 32))
+    runner(torch.randn(1, 3, 24, 24))
+    for trace, captured_trace in zip(runner.traces, before, strict=True):
+        assert trace.mask is captured_trace.mask and trace is not captured_trace
+
+
+def test_made_in_inference_mode_and_called_outside(captured):
+    with torch.inference_mode():
+        runner = GraphedBackbone(make(), torch.randn(1, 3, 24, 24))
+        runner._capture()
+    runner(torch.randn(1, 3, 24, 24))
+
+
+def test_what_the_graph_reads_outlives_changed_parameters(captured):
+    backbone, _runner = captured
+    packed = weakref.ref(remember(pack_block, backbone.layer1[1], torch.float32))
+    stem = weakref.ref(backbone.conv1.folded(torch.float32))
+    with torch.no_grad():
+        backbone.layer1[1].conv1.weight.neg_()
+        backbone.conv1.weight.neg_()
+        backbone(torch.randn(1, 3, 24, 24))
+    gc.collect()
+    assert packed() is not None and stem() is not None

@@ -20,6 +20,7 @@ UNFUSED = dict(masker_conv1=False, gather_conv2=False, scatter_add=False)
 def poison():
     """What is allocated and never written is NaN, and would be seen in the output."""
     torch.use_deterministic_algorithms(True, warn_only=True)
+    assert torch.empty(1).isnan()
     yield
     torch.use_deterministic_algorithms(False)
 

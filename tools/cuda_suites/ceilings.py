@@ -1,13 +1,21 @@
 """What the device can do at most: bytes copied and products added per second."""
 
+from collections.abc import Iterator
+from functools import partial
+
 import torch
 
-from .setup import DTYPES, Machine, graphed, measure, set_precision
+from .setup import DTYPES, Machine, Task, graphed, measure, set_precision
 
 COPY_BYTES, EDGE = 2**32, 8192
 
 
-def run(machine: Machine) -> dict[str, float | None]:
+def tasks(machine: Machine, results: dict) -> Iterator[Task]:
+    """All of it."""
+    yield Task('device', 5, partial(_run, machine))
+
+
+def _run(machine: Machine) -> list[dict[str, float | None]]:
     """TB/s of a large copy, read and written bytes counted, and TFLOP/s of a matrix product.
 
     Multiply and add count as two. Operands are random: zeros would run faster than data does.
@@ -22,7 +30,7 @@ def run(machine: Machine) -> dict[str, float | None]:
         time = measure(machine, {'mm': lambda a=a, b=b: a @ b})['mm']
         found[f'{precision}_TFLOP_per_s'] = None if time is None else 2 * edge**3 / time / 1e9
     found['empty_kernel_us'] = _launch(machine)
-    return found
+    return [found]
 
 
 def _copy(machine: Machine) -> float | None:

@@ -1,9 +1,10 @@
 """Is it right on this GPU? Against float64, beside cuDNN's own error, on poisoned memory."""
 
 import copy
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from multiprocessing import get_context
 
 import torch
@@ -11,54 +12,70 @@ from torch import Tensor
 
 from las_mm.layers import DynamicBasicBlock, DynamicBlock, DynamicBottleneck
 from las_mm.ops.executors.triton import why_not_triton
+from las_mm.ops.executors.triton.graphed import GraphedBackbone
 from las_mm.ops.executors.triton.options import Options, use_options
 
-from .setup import DTYPES, Machine, smooth_mask
+from .setup import DTYPES, Machine, Task, make_backbone, smooth_mask
 
-SWITCHES = (
-    {'masker_conv1': False}, {'gather_conv2': False}, {'scatter_add': False}, {'pdl': True},
-)  # fmt: skip
+SWITCHES = ({'masker_conv1': False}, {'gather_conv2': False}, {'scatter_add': False})
+PLANS = {
+    'incremental': {'incremental_masker': True},
+    'incremental, PDL': {'incremental_masker': True, 'pdl': True},
+    'fused': {'masker_conv1': True},
+    'separate': {'masker_conv1': False, 'incremental_masker': False},
+}
 FLOAT32_BOUND = 1e-4  # relative to the largest output
 TIMES_CUDNN = 2.0  # a half-precision error may be so many times that of cuDNN
 
 
-def run(machine: Machine) -> dict:
-    """Check every case, those of each granularity in a process of their own.
+def tasks(machine: Machine, results: dict) -> Iterator[Task]:
+    """Backbones in every plan, and blocks of every granularity and precision."""
+    plans = ['incremental'] if machine.dry else list(PLANS)
+    granularities = (2, None) if machine.dry else (1, 2, 4, 7, 8, 14, None)
+    precisions = ('fp32', 'fp16') if machine.dry else ('fp32', 'fp16', 'bf16')
+    parts = [partial(check_backbone, machine, plan) for plan in plans]
+    parts += [partial(check_blocks, machine.device, granularity, precision)
+              for granularity in granularities for precision in precisions]  # fmt: skip
+    yield Task('against float64', 10, partial(_run, machine, parts))
 
-    Returns:
-        Number of checks, and a line for each that failed.
-    """
-    granularities = (1, 2) if machine.dry else (1, 2, 4, 7, 8, 14)
-    tasks = [(machine.device, granularity) for granularity in (*granularities, None)]
+
+def _run(machine: Machine, parts: list[Callable[[], dict]]) -> Iterator[dict]:
     if machine.dry:
-        found = [run_task(task) for task in tasks]
-    else:
-        with ProcessPoolExecutor(len(tasks), mp_context=get_context('spawn')) as pool:
-            found = list(pool.map(run_task, tasks))
-    return {
-        'checks': sum(count for count, _ in found),
-        'failures': [line for _, failures in found for line in failures],
-    }
+        yield from map(_call, parts)
+        return
+    workers = min(len(parts), os.cpu_count() or 1)
+    # A process for each: kernels are compiled in parallel, an error of the device costs no other.
+    with get_context('spawn').Pool(workers, maxtasksperchild=1) as pool:
+        yield from pool.imap_unordered(_call, parts)
 
 
-def run_task(task: tuple[torch.device, int | None]) -> tuple[int, list[str]]:
-    """Number of checks and failures at a granularity; None stands for special blocks."""
-    device, granularity = task
-    dry = device.type == 'cpu'
+def _call(part: Callable[[], dict]) -> dict:
+    try:
+        return part()
+    except Exception as error:  # the other parts are to be checked, too
+        return {'what': str(part), 'checks': 0, 'failures': [f'{type(error).__name__}: {error}']}
+
+
+def check_blocks(device: torch.device, granularity: int | None, precision: str) -> dict:
+    """Number of checks and a line for each failure; None stands for special blocks."""
     torch.manual_seed(0)
     torch.use_deterministic_algorithms(True, warn_only=True)  # fills what is allocated with NaN
     cases = _special(device) if granularity is None else _bottlenecks(device, granularity)
     failures, count = [], 0
     for number, (name, block, x) in enumerate(cases):
-        for precision in ('fp32', 'fp16') if dry else ('fp32', 'fp16', 'bf16'):
-            # Each case as it is by default and with one switch: all pairs would compile for long.
-            for switches in ({},) if dry else ({}, SWITCHES[number % len(SWITCHES)]):
-                count += 1
+        # Each case as it is by default and with one switch: all pairs would compile for long.
+        switch = SWITCHES[number % len(SWITCHES)]
+        for switches in ({},) if device.type == 'cpu' or precision == 'bf16' else ({}, switch):
+            count += 1
+            try:
                 fault = check(block, x, precision, Options(tune=False, **switches))
-                if fault:
-                    failures.append(f'{name} {precision} {switches}: {fault}')
+            except Exception as error:  # of the compiler or the device: to be seen beside others
+                fault = f'{type(error).__name__}: {error}'
+            if fault:
+                failures.append(f'{name} {switches}: {fault}')
     torch.use_deterministic_algorithms(False)
-    return count, failures
+    name = 'special blocks' if granularity is None else f'S {granularity}'
+    return {'what': f'{name} {precision}', 'checks': count, 'failures': failures}
 
 
 def _bottlenecks(device: torch.device, granularity: int) -> Iterator[tuple]:
@@ -113,6 +130,31 @@ def check(block: DynamicBlock, x: Tensor, precision: str, options: Options) -> s
     error = _error(out, reference)
     bound = FLOAT32_BOUND if precision == 'fp32' else TIMES_CUDNN * dense_error
     return None if error <= bound else f'error {error:.2e}, allowed {bound:.2e}'
+
+
+@torch.no_grad()
+def check_backbone(machine: Machine, plan: str) -> dict:
+    """A captured backbone on images it has not seen, against the dense executor in float64."""
+    torch.manual_seed(0)
+    backbone = make_backbone(machine, 'fp32', depth=50)
+    for block in backbone.blocks:
+        block.masker.conv.weight.normal_()
+        block.masker.conv.bias.zero_()
+    images, *shape = (2, 1, 3, 64, 64) if machine.dry else (3, 2, 3, 160, 224)
+    first, *others = torch.rand(images, *shape, device=machine.device)
+    exact = copy.deepcopy(backbone).double()
+    exact.executor = 'dense'
+    run = GraphedBackbone(backbone, first, Options(tune=False, **PLANS[plan]))
+    failures = []
+    for number, images in enumerate(others):
+        expected, outs = exact(images.double()), run(images)
+        masks = [[trace.mask.bool() for trace in traces] for traces in (run.traces, exact.traces)]
+        if not all(map(torch.equal, *masks)):
+            failures.append(f'images {number}: other masks')
+        error = max(_error(*pair) for pair in zip(outs, expected, strict=True))
+        if not error <= FLOAT32_BOUND:
+            failures.append(f'images {number}: error {error:.2e}, allowed {FLOAT32_BOUND:.2e}')
+    return {'what': f'backbone, {plan}', 'checks': len(others), 'failures': failures}
 
 
 def _error(out: Tensor, reference: Tensor) -> float:

@@ -1,8 +1,11 @@
 """Bytes and FLOP per second of each kernel, to be held against the device's ceilings."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
+from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
 
 from las_mm.layers import BlockTrace
@@ -11,7 +14,17 @@ from las_mm.ops.executors.triton.options import Options
 from las_mm.ops.executors.triton.packing import PackedBlock, pack_block
 from las_mm.ops.executors.triton.sizes import Sizes
 
-from .setup import DTYPES, FLOAT32, Machine, make_block, make_features, set_precision, smooth_mask
+from .setup import (
+    DTYPES,
+    FLOAT32,
+    Machine,
+    Task,
+    make_block,
+    make_features,
+    ratio,
+    set_precision,
+    smooth_mask,
+)
 
 RATE, ROUNDS = 0.5, 20
 STAGES = ((256, 64, 4, 4), (512, 128, 4, 8), (1024, 256, 7, 16), (2048, 512, 1, 32))
@@ -59,20 +72,41 @@ def count_work(packed: PackedBlock, sizes: Sizes, trace: BlockTrace, itemsize: i
     }
 
 
-@torch.no_grad()
-def run(machine: Machine) -> list[dict]:
-    """Time every kernel of a block of each stage by the profiler."""
-    rows = []
+def tasks(machine: Machine, results: dict) -> Iterator[Task]:
+    """Every kernel of a block of each stage, timed by the profiler."""
+    [ceilings] = results.get('ceilings') or [{}]
     for precision, batch in CASES[:1] if machine.dry else CASES:
-        set_precision(precision)
-        for channels, width, granularity, stride in STAGES[:1] if machine.dry else STAGES:
-            block = make_block(machine, channels, width, granularity, precision)
-            size = tuple(-(-edge // stride) for edge in IMAGE)
-            x = make_features(machine, block, batch, size)
-            for fused in (True, False):
-                options = Options(masker_conv1=fused, float32=FLOAT32[precision])
-                rows += _profile(machine, block, x, precision, options)
-    return rows
+        for number, stage in enumerate(STAGES[:1] if machine.dry else STAGES, 1):
+            run = partial(_run, machine, ceilings, precision, batch, stage)
+            yield Task(f'{precision} batch {batch} stage {number}', 5, run)
+
+
+@torch.no_grad()
+def _run(
+    machine: Machine, ceilings: dict, precision: str, batch: int, stage: tuple[int, int, int, int]
+) -> Iterator[dict]:
+    set_precision(precision)
+    channels, width, granularity, stride = stage
+    block = make_block(machine, channels, width, granularity, precision)
+    size = tuple(-(-edge // stride) for edge in IMAGE)
+    x = make_features(machine, block, batch, size)
+    for fused in (True, False):
+        options = Options(masker_conv1=fused, float32=FLOAT32[precision])
+        for row in _profile(machine, block, x, precision, options):
+            yield row | share_of_ceilings(row, ceilings, precision)
+
+
+def share_of_ceilings(row: dict, ceilings: dict, precision: str) -> dict[str, float | None]:
+    """What part of the measured bandwidth and FLOP/s a kernel reaches; None if not measured.
+
+    ``fp32`` is three TF32 products each, so that its ceiling is a third of TF32's.
+    """
+    peak = ceilings.get('tf32_TFLOP_per_s' if precision == 'fp32' else f'{precision}_TFLOP_per_s')
+    peak = peak / 3 if peak is not None and precision == 'fp32' else peak
+    return {
+        'of_bandwidth': ratio(row['TB_per_s'], ceilings.get('copy_TB_per_s')),
+        'of_flops': ratio(row['TFLOP_per_s'], peak),
+    }
 
 
 def _profile(machine, block, x, precision, options) -> list[dict]:
@@ -88,7 +122,7 @@ def _profile(machine, block, x, precision, options) -> list[dict]:
         done = work.get(name, Work(0, 0))
         rows.append(
             {
-                'kernel': name, 'precision': precision, 'shape': list(x.shape),
+                'kernel': name, 'shape': list(x.shape),
                 'granularity': packed.granularity, 'fused': options.masker_conv1, 'us': us,
                 'TB_per_s': us and done.bytes / us / 1e6,
                 'TFLOP_per_s': us and done.flops / us / 1e6,
@@ -107,9 +141,15 @@ def _kernel_times(machine: Machine, run) -> dict[str, float | None]:
         for _ in range(ROUNDS):
             run()
         torch.cuda.synchronize()
+    return mean_durations(record.events())
+
+
+def mean_durations(events: Iterable[FunctionEvent]) -> dict[str, float]:
+    """Mean microseconds of each of our kernels; those of PyTorch have longer names."""
     durations: dict[str, list[float]] = {}
-    events = [event for event in record.events() if event.device_type.name == 'CUDA']
-    for event in sorted(events, key=lambda event: event.time_range.start):
+    own = [event for event in events
+           if event.device_type.name == 'CUDA' and event.name.isidentifier()]
+    for event in sorted(own, key=lambda event: event.time_range.start):
         durations.setdefault(event.name, []).append(event.time_range.elapsed_us())
     found = {}
     for name, values in durations.items():

@@ -1,20 +1,24 @@
 """The whole backbone, dynamic against the fastest static one, all as CUDA graphs."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from las_mm.inference import make_static, optimize_for_inference
 from las_mm.models.backbone import DynamicBackbone
 from las_mm.ops.executors.triton.graphed import GraphedBackbone
 from las_mm.ops.executors.triton.options import Options
+from las_mm.ops.executors.triton.plan import INCREMENTAL, Plan, Stage
 
 from .setup import (
     DTYPES,
     FLOAT32,
     Machine,
+    Task,
     decide_masks,
     graphed,
     make_backbone,
@@ -22,6 +26,7 @@ from .setup import (
     ratio,
     set_precision,
 )
+from .static import fuse_static
 
 # (precision, batch, (H, W), ratios of MACs), in the order of importance: time may run out.
 CASES = (
@@ -38,108 +43,103 @@ CASES = (
 )
 # Ratio of latencies to reach, by batch size and ratio of MACs, at 800×1216 in fp16 and fp32.
 BARS = {(1, 0.5): 0.70, (8, 0.5): 0.60, (1, 0.4): 0.60, (8, 0.4): 0.50}
-COMPILE_SECONDS = 60.0  # that torch.compile may take; left out where less is left
 
 
-def run(machine: Machine) -> list[dict]:
-    """Measure every case that there is time for; the others say that they were left out."""
-    rows = []
-    for case in CASES[:2] if machine.dry else CASES:
-        if machine.has(30):
-            rows += _run_case(machine, *case)
-        else:
-            rows.append({'case': _name(*case[:3]), 'left_out': 'no time was left'})
-    return rows
+def tasks(machine: Machine, results: dict) -> Iterator[Task]:
+    """Every case, at each of its ratios of MACs."""
+    for precision, batch, size, targets in CASES[:1] if machine.dry else CASES:
+        run = partial(_run, machine, precision, batch, size, targets)
+        yield Task(name_case(precision, batch, size), 20, run)
+
+
+def name_case(precision: str, batch: int, size: tuple[int, int]) -> str:
+    """What rows of a case are called."""
+    return f'{precision} batch {batch} {size[0]}x{size[1]}'
 
 
 @torch.no_grad()
-def _run_case(machine: Machine, precision: str, batch: int, size, targets) -> list[dict]:
+def _run(
+    machine: Machine, precision: str, batch: int, size: tuple[int, int], targets: tuple[float, ...]
+) -> Iterator[dict]:
     set_precision(precision)
-    if machine.dry:
-        batch, size = 1, (64, 64)
+    bars = BARS if size == (800, 1216) and precision in ('fp16', 'fp32') else {}
+    shape = (1, 64, 64) if machine.dry else (batch, *size)
     backbone = make_backbone(machine, precision)
-    images = torch.rand(batch, 3, *size, device=machine.device).to(DTYPES[precision])
+    images = torch.rand(shape[0], 3, *shape[1:], device=machine.device).to(DTYPES[precision])
     images = images.contiguous(memory_format=torch.channels_last)
-    network = optimize_for_inference(make_static(backbone), 'triton')
-    static = {'static, cuDNN graph': graphed(machine, lambda: network(images))}
-    rows = []
+    static, notes = _static_variants(machine, backbone, images)
     for target in targets:
         rates = decide_masks(backbone, images, target)
         dynamic = _dynamic_variants(machine, backbone, images, FLOAT32[precision])
-        plans = {name: [stage.mode for stage in run.plan.stages] for name, run in dynamic.items()}
-        runs = {name: (lambda run=run: run(images)) for name, run in dynamic.items()}
-        times = measure(machine, {**static, **runs})
-        best_static = _least(times[name] for name in static)
-        best_dynamic = _least(times[name] for name in runs)
-        bar = BARS.get((batch, target)) if size == (800, 1216) and precision != 'tf32' else None
-        rows.append(
-            {
-                'case': _name(precision, batch, size), 'target': target, **rates, 'ms': times,
-                'plans': plans, 'ratio': ratio(best_dynamic, best_static), 'bar': bar,
-            }
-        )  # fmt: skip
-    return rows
+        times = measure(machine, static | {n: partial(run, images) for n, run in dynamic.items()})
+        yield {
+            'target': target, **rates, 'ms': times, **notes,
+            'plans': {n: [stage.mode for stage in run.plan.stages] for n, run in dynamic.items()},
+            'stage_ms': [stage.times for stage in dynamic['dynamic'].plan.stages],
+            'ratio': best_ratio(times), 'bar': bars.get((batch, target)),
+        }  # fmt: skip
+
+
+def _static_variants(
+    machine: Machine, backbone: DynamicBackbone, images: Tensor
+) -> tuple[dict[str, Callable[[], object]], dict[str, str]]:
+    """Replays of the static network by name, and why one is missing."""
+    network = optimize_for_inference(make_static(backbone), 'triton')
+    runs = {'static, cuDNN': _fed(machine, network, images)}
+    if machine.dry:
+        return runs, {}
+    fused = copy.deepcopy(network)
+    fuse_static(fused)
+    try:
+        return runs | {'static, cuDNN fused': _fed(machine, fused, images)}, {}
+    except RuntimeError as error:
+        return runs, {'not measured': f'static, cuDNN fused: {str(error).splitlines()[0]}'}
+
+
+def _fed(machine: Machine, network: nn.Module, images: Tensor) -> Callable[[], object]:
+    """A replay of the network with its input copied before, as GraphedBackbone does it."""
+    own = images.clone()
+    replay = graphed(machine, lambda: network(own))
+
+    def run() -> None:
+        own.copy_(images)
+        replay()
+
+    return run
 
 
 def _dynamic_variants(
     machine: Machine, backbone: DynamicBackbone, images: Tensor, float32: str
 ) -> dict[str, GraphedBackbone]:
-    options = {
-        'dynamic': Options(float32=float32),
-        'dynamic, PDL': Options(float32=float32, pdl=True),
-        'dynamic, not incremental': Options(float32=float32, incremental_masker=False),
-    }
-    chosen = list(options.items())[:1] if machine.dry else options.items()
-    return {
-        name: GraphedBackbone(copy.deepcopy(backbone), images, option) for name, option in chosen
-    }
+    """As planned; with the best plan that is not incremental; and as planned, with PDL."""
+    options = Options(float32=float32)
+    planned = GraphedBackbone(copy.deepcopy(backbone), images, options)
+    found = {'dynamic': planned}
+    if machine.dry:
+        return found
+    modes = [stage.mode for stage in planned.plan.stages]
+    plain = [min((mode for mode in stage.times if mode != INCREMENTAL), key=stage.times.get)
+             for stage in planned.plan.stages]  # fmt: skip
+    if plain != modes:
+        found['dynamic, not incremental'] = _by_modes(backbone, images, plain, options)
+    if len(images) == 1:  # where launches count
+        found['dynamic, PDL'] = _by_modes(backbone, images, modes, replace(options, pdl=True))
+    return found
 
 
-def _least(times: Iterable[float | None]) -> float | None:
-    return min((time for time in times if time is not None), default=None)
+def _by_modes(
+    backbone: DynamicBackbone, images: Tensor, modes: Sequence[str], options: Options
+) -> GraphedBackbone:
+    backbone = copy.deepcopy(backbone)
+    stages = zip(backbone.dynamic_stages.values(), modes, strict=True)
+    plan = Plan(tuple(Stage(tuple(blocks), mode) for blocks, mode in stages), options)
+    return GraphedBackbone(backbone, images, plan=plan)
 
 
-def run_compiled(machine: Machine) -> list[dict]:
-    """The static backbone by torch.compile, case by case while there is time.
-
-    Kept for the end: nobody knows how long max-autotune takes.
-    """
-    rows = []
-    for precision, batch, size, _ in CASES:
-        row = {'case': _name(precision, batch, size)}
-        if machine.dry or not machine.has(COMPILE_SECONDS):
-            rows.append(row | {'left_out': 'dry run' if machine.dry else 'no time was left'})
-            continue
-        set_precision(precision)
-        static = make_static(make_backbone(machine, precision))
-        images = torch.rand(batch, 3, *size, device=machine.device).to(DTYPES[precision])
-        images = images.contiguous(memory_format=torch.channels_last)
-        rows.append(row | _time_compiled(machine, static, images))
-    return rows
-
-
-@torch.no_grad()
-def _time_compiled(machine: Machine, static: DynamicBackbone, images: Tensor) -> dict:
-    """max-autotune with frozen weights, but without its own CUDA graphs: ours serve all alike."""
-    with torch._inductor.config.patch(freezing=True):
-        run = torch.compile(static, mode='max-autotune-no-cudagraphs')
-        try:
-            replay = graphed(machine, lambda: run(images))
-        except Exception as error:  # whatever a compiler may raise: the other baseline remains
-            return {'failed': str(error).splitlines()[0]}
-    return {'ms': measure(machine, {'static, torch.compile': replay})['static, torch.compile']}
-
-
-def add_compiled(rows: list[dict], compiled: list[dict]) -> None:
-    """Take torch.compile's times into the ratios of :func:`run`, where it is the faster one."""
-    times = {row['case']: row['ms'] for row in compiled if 'ms' in row}
-    for row in rows:
-        if row['case'] in times and 'ms' in row:
-            row['ms']['static, torch.compile'] = times[row['case']]
-            static = _least(ms for name, ms in row['ms'].items() if name.startswith('static'))
-            dynamic = _least(ms for name, ms in row['ms'].items() if name.startswith('dynamic'))
-            row['ratio'] = ratio(dynamic, static)
-
-
-def _name(precision: str, batch: int, size: tuple[int, int]) -> str:
-    return f'{precision} batch {batch} {size[0]}x{size[1]}'
+def best_ratio(times: dict[str, float | None]) -> float | None:
+    """The fastest dynamic variant's time to the fastest static one's."""
+    static, dynamic = (
+        min((ms for name, ms in times.items() if name.startswith(kind) and ms), default=None)
+        for kind in ('static', 'dynamic')
+    )
+    return ratio(dynamic, static)

@@ -1,9 +1,10 @@
-"""What the suites share: time left, timing, masks at a rate, networks and blocks to measure."""
+"""What the suites share: tasks, timing, masks at a rate, networks and blocks to measure."""
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -28,10 +29,12 @@ class Machine:
     Attributes:
         device: The GPU; in a dry run the CPU with Triton's interpreter.
         deadline: When to stop, on ``time.monotonic``'s clock.
+        folder: Where other files than the results may be written.
     """
 
     device: torch.device
     deadline: float
+    folder: Path
 
     @property
     def dry(self) -> bool:
@@ -41,6 +44,34 @@ class Machine:
     def has(self, seconds: float) -> bool:
         """Whether so much time is left."""
         return time.monotonic() + seconds < self.deadline
+
+
+@dataclass(frozen=True)
+class Task:
+    """A part of a suite that is left out as a whole where there is no time for it.
+
+    Attributes:
+        case: What is measured.
+        seconds: What it takes at least.
+        run: Gives its rows, one after the other.
+    """
+
+    case: str
+    seconds: float
+    run: Callable[[], Iterable[dict]]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A suite.
+
+    Attributes:
+        tasks: (machine, results of the suites so far) -> its tasks, in order of importance.
+        reserve: Seconds that the suites before it leave to it.
+    """
+
+    tasks: Callable[[Machine, dict], Iterable[Task]]
+    reserve: float = 0.0
 
 
 def set_precision(precision: str) -> None:
@@ -104,10 +135,10 @@ def smooth_mask(rate: float, grid: tuple[int, int], batch: int, seed: int) -> Te
     return mask.view(field.shape)
 
 
-def make_backbone(machine: Machine, precision: str) -> TorchLASResNet:
-    """LAS-ResNet-101 4-4-7-1 with random weights that keep features in range."""
+def make_backbone(machine: Machine, precision: str, depth: int = 101) -> TorchLASResNet:
+    """LAS-ResNet 4-4-7-1 with random weights that keep features in range."""
     torch.manual_seed(0)
-    backbone = TorchLASResNet(18 if machine.dry else 101, '4-2-1-1' if machine.dry else '4-4-7-1')
+    backbone = TorchLASResNet(18 if machine.dry else depth, '4-2-1-1' if machine.dry else '4-4-7-1')
     for block in backbone.blocks:
         *_, (_, norm) = block.branch_layers()
         nn.init.constant_(norm.weight, 0.3)  # or activations grow with depth beyond float16

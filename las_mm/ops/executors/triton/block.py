@@ -49,7 +49,8 @@ def run_block(
     sizes = Sizes.of(packed, x)
     counts = zero_counts(x.device)[0] if counts is None else counts
     if decided is not None:
-        decided = decided.to(x.device).expand(sizes.batch, 1, *sizes.grid).contiguous()
+        decided = decided.to(x.device, packed.mask_dtype)
+        decided = decided.expand(sizes.batch, 1, *sizes.grid).contiguous()
     hidden, lists = _decide_and_conv1(packed, sizes, x, counts, decided, options, margins)
     if in_place and packed.shortcut is None and packed.pool is None:
         out = as_rows(x)

@@ -13,7 +13,7 @@ from .kernels.unfused import add_relu, gather_patches, scatter
 from .launch import cdiv, common, compiled, launch, use_pdl
 from .options import Options
 from .packing import PackedBlock, PackedConv, padded_depth
-from .sizes import LARGEST_MAP, Lists, Sizes
+from .sizes import LARGEST_MAP, Lists, Sizes, half_list
 from .tiles import Tile, conv_tiles, incremental_tiles
 from .tuning import choose_tile
 
@@ -45,7 +45,7 @@ def run_gather_conv(
     """
     out = source.new_empty(len(pixels), conv.out_channels)
 
-    def run(tile: Tile) -> None:
+    def run(tile: Tile, pixels: Tensor = pixels, count: Tensor = count) -> None:
         launch(
             gather_conv,
             _grid(conv, len(pixels), tile),
@@ -54,7 +54,11 @@ def run_gather_conv(
             **common(options, source), **compiled(tile),
         )  # fmt: skip
 
-    run(_tile('gather_conv', conv, source, (sizes, len(pixels), patch), options, lambda: run))
+    def scratch() -> Callable[[Tile], None]:
+        some, number = half_list(len(pixels), source.device)
+        return partial(run, pixels=some, count=number)
+
+    run(_tile('gather_conv', conv, source, (sizes, len(pixels), patch), options, scratch))
     return out
 
 
@@ -83,11 +87,11 @@ def run_conv_scatter_add(
     weights, margins = following or (packed.masker_weight, packed.masker_weight)
     blocks = 0 if following is None else len(weights)
 
-    def run(tile: Tile, out: Tensor, margins: Tensor) -> None:
+    def run(tile: Tile, out: Tensor, margins: Tensor, pixels: Tensor, count: Tensor) -> None:
         launch(
             conv_scatter_add,
-            _grid(conv, len(lists.active), tile),
-            source, conv.weight, conv.bias, out, lists.active, lists.counts, weights, margins,
+            _grid(conv, len(pixels), tile),
+            source, conv.weight, conv.bias, out, pixels, count, weights, margins,
             *sizes.hidden, *sizes.output, blocks, sizes.patches,
             COMPACT=compact, SCATTER_ADD=options.scatter_add, FOLLOWING=blocks > 0,
             MASKER_DEPTH=padded_depth(conv.out_channels), S=packed.granularity,
@@ -96,10 +100,14 @@ def run_conv_scatter_add(
         )  # fmt: skip
 
     shape = (sizes, packed.granularity, options.scatter_add, blocks > 0)
-    scratch = lambda: partial(run, out=out.clone(), margins=margins.clone())  # noqa: E731
+
+    def scratch() -> Callable[[Tile], None]:
+        some, number = half_list(len(lists.active), out.device)
+        return partial(run, out=out.clone(), margins=margins.clone(), pixels=some, count=number)
+
     make_tiles = incremental_tiles if blocks else conv_tiles
     tile = _tile('conv_scatter_add', conv, source, shape, options, scratch, make_tiles)
-    run(tile, out, margins)
+    run(tile, out, margins, lists.active, lists.counts)
 
 
 def run_identity(
@@ -192,7 +200,7 @@ def _tile(
 ) -> Tile:
     tiles = make_tiles(source.dtype, conv.group_out, conv.depth)
     key = f'{conv.constants} {shape} {source.dtype} {options.float32}'
-    return choose_tile(name, key, source.device, tiles, scratch)
+    return choose_tile(name, key, source.device, tiles, scratch, options.tune)
 
 
 def _shared_rows(granularity: int, size: tuple[int, int], rows: int) -> int:

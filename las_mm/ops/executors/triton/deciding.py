@@ -64,7 +64,8 @@ def run_masker_conv1(
     tiles = masker_conv1_tiles(x.dtype, conv.out_channels, conv.depth, area)
     shape = f'{conv.constants} {packed.window} {sizes} {x.dtype} {options.float32}'
     scratch = lambda: partial(run_again, counts=torch.zeros_like(lists.counts))  # noqa: E731
-    run(choose_tile('masker_conv1', shape, x.device, tiles, scratch), lists.counts)
+    tile = choose_tile('masker_conv1', shape, x.device, tiles, scratch, options.tune)
+    run(tile, lists.counts)
     return hidden, lists
 
 

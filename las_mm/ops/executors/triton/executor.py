@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from las_mm.layers import DynamicBlock
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+OLDEST_GPU = (8, 0)  # TF32, bfloat16 and asynchronous copies begin here
 LARGEST_INDEX_WINDOW = 32  # edge of a patch in the hidden map that one program can index
 
 
@@ -27,7 +28,7 @@ def why_not_triton(block: 'DynamicBlock', x: Tensor) -> str | None:
         channels = max(channels, block.conv3.out_channels)
     if len(x) * x.shape[2] * x.shape[3] * channels >= LARGEST_MAP:
         return f'a feature map has {LARGEST_MAP} elements or more'
-    machine = _why_not_machine(x.device.type, x.dtype)
+    machine = _why_not_machine(x.device, x.dtype)
     if machine is not None:
         return machine
     if torch.compiler.is_compiling():
@@ -99,14 +100,20 @@ def _run(block: 'DynamicBlock', x: Tensor, private: bool) -> tuple[Tensor, Tenso
 
 
 @torch.compiler.assume_constant_result
-def _why_not_machine(device: str, dtype: torch.dtype) -> str | None:
+def _why_not_machine(device: torch.device, dtype: torch.dtype) -> str | None:
     if find_spec('triton') is None:
         return 'Triton is not installed'
-    if device != 'cuda':
+    if device.type == 'cuda':
+        capability = torch.cuda.get_device_capability(device)
+        if capability < OLDEST_GPU:
+            return 'its GPU has compute capability {}.{}, not {}.{} or more'.format(
+                *capability, *OLDEST_GPU
+            )
+    else:
         from .launch import interpreted
 
-        if device != 'cpu' or not interpreted():
-            return f'its input is on {device}, not on a GPU'
+        if device.type != 'cpu' or not interpreted():
+            return f'its input is on {device.type}, not on a GPU'
         if dtype == torch.bfloat16:
             return "Triton's interpreter multiplies the bits of torch.bfloat16 as integers"
     return None if dtype in DTYPES else f'its features are {dtype}'

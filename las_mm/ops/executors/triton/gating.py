@@ -39,7 +39,7 @@ def run_gate(gate: FoldedGate, sizes: Sizes, rows: Tensor, lists: Lists, options
     layers = ((gate.squeeze, sums, hidden), (gate.excite, hidden, gates))
     for conv, source, out in layers:
         launch(
-            gate_layer, (cdiv(out.shape[1], LAYER['BN']), sizes.batch),
+            gate_layer, (cdiv(out.shape[1], LAYER['BN']) * sizes.batch,),
             source, conv.weight, conv.bias, out,
             IN=conv.weight.shape[1], OUT=out.shape[1], SQUEEZE=source is sums, PDL=pdl, **LAYER,
             num_warps=4,

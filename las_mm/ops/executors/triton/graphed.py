@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from las_mm.folded_layers import FoldedConv2d
 from las_mm.inference import optimize_for_inference
+from las_mm.ops.folding import made_of
 
 from .options import Options
 from .plan import Plan, use_plan
@@ -53,8 +55,10 @@ class GraphedBackbone:
         plan: Plan | None = None,
     ) -> None:
         self._backbone = optimize_for_inference(backbone, 'triton')
-        self._input = example.detach().clone(memory_format=torch.channels_last)
+        with torch.inference_mode(False):  # or only calls in inference mode could write to it
+            self._input = example.detach().clone(memory_format=torch.channels_last)
         self._graph: torch.cuda.CUDAGraph | None = None
+        self._traces: list[BlockTrace | None] = []
         self.plan = plan or plan_backbone(backbone, self._input, options, r_th)
         if example.is_cuda:
             self._capture()
@@ -79,22 +83,30 @@ class GraphedBackbone:
             return self._forward(images)
         self._input.copy_(images)
         self._graph.replay()
-        for block in self._backbone.blocks:
-            if block.trace is not None:
-                block.trace = replace(block.trace)  # its rates are computed from the new mask
+        for block, trace in zip(self._backbone.blocks, self._traces, strict=True):
+            # A new one, so that its rates are computed from the new mask.
+            block.trace = None if trace is None else replace(trace)
         return self._outputs
 
     @torch.no_grad()
     def _capture(self) -> None:
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(WARM_UPS):  # compiles, chooses tiles, lets cuDNN choose algorithms
-                self._forward(self._input)
-        torch.cuda.current_stream().wait_stream(side)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._outputs = self._forward(self._input)
+        with torch.cuda.device(self._input.device):
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(WARM_UPS):  # compiles, chooses tiles, lets cuDNN choose algorithms
+                    self._forward(self._input)
+            torch.cuda.current_stream().wait_stream(side)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                self._outputs = self._forward(self._input)
+        self._graph, self._traces = graph, [block.trace for block in self._backbone.blocks]
+        # The graph reads folded and packed weights by their addresses, also after a parameter was
+        # changed and others have taken their place.
+        modules = list(self._backbone.modules())
+        modules += [module.pair for module in modules if isinstance(module, FoldedConv2d)]
+        margins = [stage.margins for stage in self.plan.stages]
+        self._read_by_graph = [made_of(module) for module in modules], margins
 
     def _forward(self, images: Tensor) -> tuple[Tensor, ...]:
         with use_plan(self.plan):

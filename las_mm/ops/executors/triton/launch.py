@@ -86,7 +86,7 @@ def use_pdl(options: Options, tensor: Tensor) -> bool:
 
 def common(options: Options, features: Tensor) -> dict[str, Any]:
     """Compile-time arguments of every convolution on ``features``."""
-    precision = options.float32 if features.dtype == torch.float32 else 'ieee'
+    precision = options.float32 if features.dtype == torch.float32 else None  # of no effect
     return {'PRECISION': precision, 'PDL': use_pdl(options, features)}
 
 

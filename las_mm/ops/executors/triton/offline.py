@@ -17,6 +17,11 @@ from .launch import Build
 
 CONVOLUTIONS = ('gather_conv', 'conv_scatter_add', 'masker_conv1', 'shortcut_conv')
 WGMMA_ROWS = 64  # fewest rows of a warp-group product, which four warps do together
+# Bytes of shared memory that every GPU of a generation gives a program, by compute capability.
+# Builds for 8.0 also run on 8.6 and 8.9, which have as little as 12.0 has.
+SHARED_MEMORY = {80: 99 * 1024, 90: 227 * 1024, 120: 99 * 1024}
+WAIT = 'griddepcontrol.wait'
+GLOBAL_ACCESS = re.compile(r'\b(?:ld|st|atom|red)\.(?:\w+\.)*global|cp\.async\.c[ag]')
 
 
 class _AbsentGPU:
@@ -63,6 +68,8 @@ class Report:
         spilled: Bytes of stack and local memory per thread.
         shared: Bytes of shared memory per program.
         wgmma, mma, cp_async: Instructions of each kind in the PTX; cp_async those of 16 bytes.
+        hasty: Accesses to global memory before the wait for the previous kernel, in a build for
+            programmatic dependent launch.
     """
 
     name: str
@@ -74,11 +81,18 @@ class Report:
     wgmma: int
     mma: int
     cp_async: int
+    hasty: int
 
     def faults(self) -> list[str]:
         """What should not be so: spills, or instructions that are missing."""
-        faults = [f'spills {self.spilled} bytes'] if self.spilled else []
-        if self.name not in CONVOLUTIONS:
+        # Without tensor cores, float32's reference, a kernel is slow anyway and may spill.
+        reference = self.constants.get('PRECISION') == 'ieee'
+        faults = [f'spills {self.spilled} bytes'] if self.spilled and not reference else []
+        if self.shared > SHARED_MEMORY.get(self.capability, self.shared):
+            faults.append(f'needs {self.shared} bytes of shared memory, more than there are')
+        if self.hasty:
+            faults.append(f'has {self.hasty} accesses to memory before its inputs are ready')
+        if self.name not in CONVOLUTIONS or reference:
             return faults
         tile = self.constants
         warp_group = tile['BM'] >= WGMMA_ROWS and tile['num_warps'] >= 4
@@ -113,6 +127,7 @@ def read_report(build: Build, capability: int) -> Report:
         wgmma=ptx.count('wgmma.mma_async'),
         mma=ptx.count('mma.sync'),
         cp_async=len(re.findall(r'cp\.async\.cg\.shared\.global', ptx)),
+        hasty=len(GLOBAL_ACCESS.findall(ptx.partition(WAIT)[0])) if build.constants['PDL'] else 0,
     )
 
 

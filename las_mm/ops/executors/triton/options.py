@@ -30,8 +30,7 @@ class Options:
         float32: How float32 is multiplied: ``tf32x3`` on tensor cores, three products for the
             accuracy of one in float32; ``tf32`` one product with 10 bits of mantissa; ``ieee``
             without tensor cores.
-        tune: Whether tiles that are not in the cache yet are timed; False takes the first that
-            fits.
+        tune: Whether tiles that are not in the cache yet are timed; False takes the first one.
     """
 
     masker_conv1: bool | None = None

@@ -34,11 +34,13 @@ class Stage:
         mode: FUSED, SEPARATE or INCREMENTAL. A block that cannot be fused is run separately, and
             in an incremental stage so is the first block, if it cannot be fused.
         margins: State of the incremental masker within a forward.
+        times: Milliseconds of the stage in each mode that was timed to choose one.
     """
 
     blocks: tuple['DynamicBlock', ...]
     mode: str = FUSED
     margins: Margins | None = None
+    times: dict[str, float] = field(default_factory=dict)
 
     def start(self, dtype: torch.dtype) -> None:
         """Begin a forward."""
@@ -68,7 +70,8 @@ class Plan:
     def __post_init__(self) -> None:
         blocks = [(stage, block) for stage in self.stages for block in stage.blocks]
         self._places = {id(block): (i, stage) for i, (stage, block) in enumerate(blocks)}
-        self._counts: Tensor  # of the forward that runs; made by its first block
+        # Empty lists for the blocks that are still to run in this forward.
+        self._counts: dict[int, Tensor] = {}
 
     def run(
         self, block: 'DynamicBlock', x: Tensor, private: bool
@@ -78,17 +81,17 @@ class Plan:
             return None
         number, stage = self._places[id(block)]
         if number == 0:  # One clearing of all lists for the whole forward.
-            self._counts = zero_counts(x.device, len(self._places))
+            self._counts = dict(enumerate(zero_counts(x.device, len(self._places))))
         if block is stage.blocks[0]:
             stage.start(x.dtype)
         fused = None if stage.mode == INCREMENTAL else stage.mode == FUSED
         return run_block(
             remember(pack_block, block, x.dtype),
             x,
-            replace(self.options, masker_conv1=fused),
+            replace(self.options, masker_conv1=fused, incremental_masker=None),
             in_place=private,
             margins=stage.margins,
-            counts=self._counts[number],
+            counts=self._counts.pop(number, None),
             decided=block.masker.decided,
         )
 

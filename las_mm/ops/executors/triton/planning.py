@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, cast
 
 import torch
-import triton
 from torch import Tensor
 
 from las_mm.ops.folding import remember
@@ -12,12 +11,11 @@ from .executor import why_not_triton
 from .options import Options, current_options, use_options
 from .packing import pack_block
 from .plan import FUSED, INCREMENTAL, SEPARATE, Plan, Stage
+from .timing import time_graph
 
 if TYPE_CHECKING:
     from las_mm.layers import DynamicBlock
     from las_mm.models.backbone import DynamicBackbone
-
-TIMED_MS = 20  # of repetitions of one stage
 
 
 @torch.no_grad()
@@ -63,8 +61,8 @@ def _choose_mode(stage: Stage, x: Tensor, options: Options, r_th: float | None) 
         return modes[-1]
     if len(modes) == 1 or not x.is_cuda:
         return modes[0]
-    times = {mode: _time(stage, mode, x, options) for mode in modes}
-    return min(times, key=times.__getitem__)
+    stage.times = {mode: _time(stage, mode, x, options) for mode in modes}
+    return min(stage.times, key=stage.times.__getitem__)
 
 
 def _allowed_modes(stage: Stage, dtype: torch.dtype, options: Options) -> list[str]:
@@ -121,6 +119,4 @@ def _time(stage: Stage, mode: str, x: Tensor, options: Options) -> float:
         for number, block in enumerate(stage.blocks):
             out, _ = cast(tuple[Tensor, Tensor], plan.run(block, out, private=number > 0))
 
-    run()
-    torch.cuda.synchronize()  # timing has a stream of its own, which waits for no other
-    return triton.testing.do_bench_cudagraph(run, rep=TIMED_MS)
+    return time_graph(run, x.device)

@@ -94,3 +94,12 @@ class Lists:
 def zero_counts(device: torch.device, blocks: int = 1) -> Tensor:
     """(blocks, 2) empty lists."""
     return torch.zeros(blocks, 2, device=device, dtype=torch.int32)
+
+
+def half_list(pixels: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """A list with the first half of so many pixels, and its length (1,).
+
+    Tiles are timed on it: what the image at hand activates, nothing perhaps, must not decide.
+    """
+    count = torch.full((1,), (pixels + 1) // 2, device=device, dtype=torch.int32)
+    return torch.arange(pixels, device=device, dtype=torch.int32), count

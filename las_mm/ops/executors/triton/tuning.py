@@ -7,17 +7,19 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
 import triton
+from triton.errors import TritonError
 
 from .launch import compiling_only
-from .options import current_options
 from .tiles import Tile
+from .timing import time_graph
 
-TIMED_MS = 5  # of repetitions of one tile
+# What was found in the file or by timing, so that a launch need not look for it again.
+_chosen: dict[tuple[torch.device, str], Tile] = {}
 
 
 def cache_file(device: torch.device) -> Path:
@@ -33,11 +35,12 @@ def choose_tile(
     device: torch.device,
     tiles: Sequence[Tile],
     scratch: Callable[[], Callable[[Tile], None]],
+    tune: bool = True,
 ) -> Tile:
     """The fastest of some tiles.
 
-    The choice is read from the cache. What is not there yet is timed, unless
-    :attr:`Options.tune` is off or a CUDA graph is being captured; then it is the first tile.
+    The choice is read from the cache. What is not there yet is timed, unless ``tune`` is off or a
+    CUDA graph is being captured; then it is the first tile.
 
     Args:
         name: Of the kernel.
@@ -46,38 +49,49 @@ def choose_tile(
         tiles: What there is to choose from.
         scratch: Gives a function that runs the kernel with a tile, any number of times, on
             buffers that it may spoil.
+        tune: Whether to time.
+
+    Raises:
+        TritonError, RuntimeError: If the kernel runs with none of the tiles.
     """
     if compiling_only():
-        return _compile(tiles, scratch())
+        return _compile(tiles, scratch(), tune)
     if len(tiles) == 1 or device.type != 'cuda':
         return tiles[0]
-    path, key = cache_file(device), f'{name} {shape}'
-    known = _load(path).get(key)
-    if known is not None and known in tiles:
-        return known
-    if not current_options().tune or torch.cuda.is_current_stream_capturing():
-        return tiles[0]
-    run = scratch()
-    torch.cuda.synchronize(device)  # timing has a stream of its own, which waits for no other
-    times = {tile: _time(run, tile) for tile in tiles}
-    best = min(times, key=times.__getitem__)
-    _store(path, key, best)
-    return best
+    key = device, f'{name} {shape}'
+    if key not in _chosen:
+        known = _load(cache_file(device)).get(key[1])
+        if known is not None and known in tiles:
+            _chosen[key] = known
+        elif not tune or torch.cuda.is_current_stream_capturing():
+            return tiles[0]
+        else:
+            try:
+                run = scratch()
+            except torch.OutOfMemoryError:  # of buffers to spoil, which the kernel does not need
+                return tiles[0]
+            _chosen[key] = _fastest(tiles, run, device)
+            _store(cache_file(device), key[1], _chosen[key])
+    return _chosen[key]
 
 
-def _compile(tiles: Sequence[Tile], run: Callable[[Tile], None]) -> Tile:
-    for tile in tiles if current_options().tune else tiles[:1]:
+def _compile(tiles: Sequence[Tile], run: Callable[[Tile], None], tune: bool) -> Tile:
+    for tile in tiles if tune else tiles[:1]:
         run(tile)
     return tiles[0]
 
 
-def _time(run: Callable[[Tile], None], tile: Tile) -> float:
-    """Milliseconds of one run; infinite for a tile that the device has no room for."""
-    try:
-        run(tile)
-        return triton.testing.do_bench_cudagraph(lambda: run(tile), rep=TIMED_MS)
-    except triton.runtime.errors.OutOfResources:
-        return float('inf')
+def _fastest(tiles: Sequence[Tile], run: Callable[[Tile], None], device: torch.device) -> Tile:
+    """The fastest tile; one that cannot be compiled or that the device has no room for is none."""
+    times, errors = {}, []
+    for tile in tiles:
+        try:
+            times[tile] = time_graph(partial(run, tile), device)
+        except (TritonError, RuntimeError) as error:
+            errors.append(error)
+    if not times:
+        raise errors[0]
+    return min(times, key=times.__getitem__)
 
 
 @cache

@@ -46,7 +46,7 @@ def update_margins(
 
 @triton.jit(
     do_not_specialize=['height', 'width', 'out_height', 'out_width', 'following', 'patches'],
-    do_not_specialize_on_alignment=['margins'],
+    do_not_specialize_on_alignment=['margins', 'count'],
 )
 def conv_scatter_add(
     source,

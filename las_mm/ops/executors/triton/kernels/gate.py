@@ -6,7 +6,9 @@ import triton.language as tl
 from .tile import split_pixel, wait_for_inputs
 
 
-@triton.jit(do_not_specialize=['height', 'width'])
+@triton.jit(
+    do_not_specialize=['height', 'width'], do_not_specialize_on_alignment=['count']
+)
 def sum_active(
     rows,
     pixels,
@@ -74,8 +76,9 @@ def gate_layer(
         out: (N, OUT) in float32.
     """
     wait_for_inputs(PDL)
-    image = tl.program_id(1)
-    columns = tl.program_id(0) * BN + tl.arange(0, BN)
+    blocks: tl.constexpr = (OUT + BN - 1) // BN
+    image = tl.program_id(0) // blocks
+    columns = tl.program_id(0) % blocks * BN + tl.arange(0, BN)
     valid = columns < OUT
     acc = tl.load(bias + columns, mask=valid, other=0.0)
     if SQUEEZE:
@@ -94,7 +97,9 @@ def gate_layer(
     tl.store(out + image * OUT + columns, result, mask=valid)
 
 
-@triton.jit(do_not_specialize=['height', 'width'])
+@triton.jit(
+    do_not_specialize=['height', 'width'], do_not_specialize_on_alignment=['count']
+)
 def scale_rows(
     rows,
     pixels,

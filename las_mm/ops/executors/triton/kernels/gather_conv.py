@@ -6,7 +6,10 @@ import triton.language as tl
 from .tile import conv_tile, split_pixel, wait_for_inputs
 
 
-@triton.jit(do_not_specialize=['height', 'width', 'out_height', 'out_width'])
+@triton.jit(
+    do_not_specialize=['height', 'width', 'out_height', 'out_width'],
+    do_not_specialize_on_alignment=['count'],
+)
 def gather_conv(
     source,
     weight,

@@ -11,7 +11,7 @@ from .tile import wait_for_inputs
     do_not_specialize=[
         'conv1_height', 'conv1_width', 'height', 'width', 'down', 'across', 'patches', 'following'
     ],
-    do_not_specialize_on_alignment=['margins', 'following_margins', 'following_bias'],
+    do_not_specialize_on_alignment=['margins', 'counts', 'following_margins', 'following_bias'],
 )  # fmt: skip
 def index(
     margins,

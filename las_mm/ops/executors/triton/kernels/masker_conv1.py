@@ -8,7 +8,8 @@ from .tile import wait_for_inputs
 
 
 @triton.jit(
-    do_not_specialize=['height', 'width', 'out_height', 'out_width', 'down', 'across', 'patches']
+    do_not_specialize=['height', 'width', 'out_height', 'out_width', 'down', 'across', 'patches'],
+    do_not_specialize_on_alignment=['count'],
 )
 def masker_conv1(
     x,

@@ -54,7 +54,7 @@ def gather_patches(
         tl.store(target, value, mask=(within < EDGE * EDGE)[:, None] & valid)
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=['count'])
 def scatter(
     source,
     out,
