@@ -67,9 +67,9 @@ class FoldedConv2d(Folded, nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """norm(conv(x)): (N, C_in, H, W) -> (N, C_out, H', W'), channels-last without gradients."""
-        conv, norm = self._pair[0]
+        conv, norm = self.pair
         if torch.is_grad_enabled() or norm.training:
-            forget(self._pair[0])
+            forget(self.pair)
             return norm(conv(x))
         return self.folded(x.dtype)(x)
 
@@ -90,7 +90,7 @@ class FoldedStem(FoldedConv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) -> (N, C_out, H', W'), in one native call where that is possible."""
-        out = self._run_native(x)
+        out = self._run_native(x) if x.device.type == 'cpu' else None
         if out is not None:
             return out
         out = super().forward(x)
@@ -100,7 +100,7 @@ class FoldedStem(FoldedConv2d):
 
     @torch.compiler.disable  # looks at addresses, and calls what a compiler cannot follow
     def _run_native(self, x: Tensor) -> Tensor | None:
-        if torch.is_grad_enabled() or x.device.type != 'cpu':
+        if torch.is_grad_enabled():
             forget(self._stem[0])
             return None
         native = remember(pack_stem, self._stem[0], x.dtype)
