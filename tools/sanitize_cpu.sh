@@ -1,5 +1,5 @@
 #!/bin/sh
-# Run the native executor's tests under AddressSanitizer and UndefinedBehaviorSanitizer.
+# Run the native code's tests under AddressSanitizer and UndefinedBehaviorSanitizer.
 #
 # Usage: tools/sanitize_cpu.sh [PYTHON] [pytest arguments]
 # Builds a copy of the extension with the sanitizers in a temporary folder; needs GCC.
@@ -21,4 +21,4 @@ libraries=$(gcc -print-file-name=libasan.so):$(gcc -print-file-name=libubsan.so)
 
 LD_PRELOAD=$libraries "$python" -m pytest -q -p no:cacheprovider -k 'cpu or not torch' \
     tests/test_executor_cpu.py tests/test_winograd.py tests/test_executors.py tests/test_chain.py \
-    tests/test_stem.py "$@"
+    tests/test_stem.py tests/test_native_training.py "$@"

@@ -132,25 +132,29 @@ class DynamicBlock(nn.Module):
             return self.relu(self.drop(norm(out)) + self.identity(x))
         return masked_sum_relu(out, norm, self.drop(pixels), self.identity(x))
 
-    def run_dense(self, x: Tensor, pixels: Tensor | None = None) -> Tensor:
+    def run_dense(
+        self, x: Tensor, pixels: Tensor | None = None, shortcut: Tensor | None = None
+    ) -> Tensor:
         """The block's output, computed again in the backward pass if ``with_cp``.
 
         Args:
             x: (N, C, H, W).
             pixels: (N, 1, H', W') mask of the active output pixels; None in a static block.
+            shortcut: x once more, if the gradients of its two uses are to come apart.
 
         Returns:
             (N, C', H', W').
         """
 
-        def compute(x: Tensor, pixels: Tensor | None) -> Tensor:
-            return self.finish(self.body(x, pixels), x, pixels)
+        def compute(x: Tensor, shortcut: Tensor, pixels: Tensor | None) -> Tensor:
+            return self.finish(self.body(x, pixels), shortcut, pixels)
 
+        inputs = x, x if shortcut is None else shortcut, pixels
         if not (self.with_cp and x.requires_grad):
-            return compute(x, pixels)
+            return compute(*inputs)
         # The second forward must not move the running statistics a second time.
         contexts = nullcontext(), untracked(self)
-        return checkpoint(compute, x, pixels, use_reentrant=False, context_fn=lambda: contexts)
+        return checkpoint(compute, *inputs, use_reentrant=False, context_fn=lambda: contexts)
 
     def forward(self, x: Tensor, private: bool = False) -> Tensor:
         """Run the block; :attr:`trace` then says what it did.

@@ -58,11 +58,17 @@ class Masker(nn.Module):
     def _bias(self) -> Tensor:
         return cast(Tensor, self.conv.bias)
 
-    def logits(self, x: Tensor) -> Tensor:
+    def logits(self, x: Tensor, pooled: Tensor | None = None) -> Tensor:
         """Keep and skip logits of each patch: (N, C, H, W) -> (N, 2, h, w).
 
         Never in reduced precision under autocast: a rounding must not decide a patch.
+
+        Args:
+            x: The block's input.
+            pooled: (N, C, h, w) averages of x over the windows, if they are known.
         """
+        if pooled is not None:
+            return self._project(pooled)
         if x.dtype == self.conv.weight.dtype:
             return self._logits(x)
         # Computed again in the backward pass, which would else need the input in both precisions.
@@ -73,7 +79,11 @@ class Masker(nn.Module):
             x = x.to(self.conv.weight.dtype)
             if self.window > 1:
                 x = F.avg_pool2d(x, self.window, ceil_mode=True, count_include_pad=False)
-            return self.conv(x)
+        return self._project(x)
+
+    def _project(self, pooled: Tensor) -> Tensor:
+        with torch.autocast(pooled.device.type, enabled=False):
+            return self.conv(pooled)
 
     def difference(self) -> tuple[Tensor, Tensor]:
         """The weight row (C,) and bias () whose sign decides in inference (Eq. 3), in double."""
@@ -93,10 +103,13 @@ class Masker(nn.Module):
                 return margin
             return F.avg_pool2d(margin, self.window, ceil_mode=True, divisor_override=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Decide: (N, C, H, W) -> mask (N, 1, h, w) in {0, 1}, sampled in training if ``noise``."""
+    def forward(self, x: Tensor, pooled: Tensor | None = None) -> Tensor:
+        """Decide: (N, C, H, W) -> mask (N, 1, h, w) in {0, 1}, sampled in training if ``noise``.
+
+        ``pooled`` is for :meth:`logits`.
+        """
         if self.training:
-            return gumbel_decision(self.logits(x), self.temperature, True, self.noise)
+            return gumbel_decision(self.logits(x, pooled), self.temperature, True, self.noise)
         mask = (self.margin(x) >= 0).to(self.conv.weight.dtype)
         return mask if self.decided is None else self.decided.to(mask).expand_as(mask)
 

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.module import _has_any_global_hook
 
+from .native_training import native_training
+
 
 def masked_sum_relu(x: Tensor, norm: nn.Module, pixels: Tensor, identity: Tensor) -> Tensor:
     """The block's output, with a gradient for the mask.
@@ -29,7 +31,7 @@ def masked_sum_relu(x: Tensor, norm: nn.Module, pixels: Tensor, identity: Tensor
         (N, C, H, W).
     """
     if x.dtype == identity.dtype and x.numel() > x.shape[1] and is_plain(norm):
-        pixels = pixels.to(x.dtype)
+        pixels = pixels.to(x.dtype).contiguous()  # cut patches are a view of whole ones
         return _NormMaskedSumReLU.apply(x, norm.weight, norm.bias, pixels, identity, norm)
     branch = norm(x)  # also where it refuses a single value per channel
     pixels = pixels.to(branch.dtype)
@@ -112,7 +114,13 @@ class _NormMaskedSumReLU(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, bias, pixels, out, mean, invstd, *running = ctx.saved_tensors
+        *tensors, running_mean, running_var = ctx.saved_tensors
+        if native := native_training(*tensors):
+            needs_x = ctx.needs_input_grad[0]
+            grads = native.end_backward(grad.contiguous(), *tensors, ctx.training, needs_x)
+            return *grads, None
+        x, weight, bias, pixels, out, mean, invstd = tensors
+        running = running_mean, running_var
         *needs_norm, needs_pixels, needs_identity, _ = ctx.needs_input_grad
         scale = weight * invstd
         shift = bias - mean * scale

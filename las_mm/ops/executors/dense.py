@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from las_mm.ops.fork import fork
 from las_mm.ops.geometry import conv_size, upsample_mask
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ def execute_dense(
     """
     if not block.is_dynamic:
         return block.run_dense(x), None
-    mask = block.masker(x)
+    masker = block.masker
+    branch, shortcut, pooled = fork(x, masker.window) if masker.training else (x, x, None)
+    mask = masker(x, pooled)
     size = conv_size(x.shape[-2:], block.stride_product)
-    pixels = upsample_mask(mask, block.masker.granularity, size)
-    return block.run_dense(x, pixels), mask
+    pixels = upsample_mask(mask, masker.granularity, size)
+    return block.run_dense(branch, pixels, shortcut), mask

@@ -3,6 +3,7 @@
 
 #include "py_chain.h"
 #include "py_stem.h"
+#include "training.h"
 #include "watch.h"
 
 namespace las {
@@ -48,6 +49,16 @@ void define_stem(py::module& module, const char* name) {
       .def_property_readonly("isa", &Self::isa);
 }
 
+void define_training(py::module& module) {
+  module.def("end_backward", &end_backward, "grad"_a, "x"_a, "weight"_a, "bias"_a, "pixels"_a,
+             "out"_a, "mean"_a, "invstd"_a, "training"_a, "needs_x"_a, "isa"_a = "",
+             py::call_guard<py::gil_scoped_release>());
+  module.def("fork_forward", &fork_forward, "x"_a, "window"_a, "isa"_a = "",
+             py::call_guard<py::gil_scoped_release>());
+  module.def("fork_backward", &fork_backward, "of_branch"_a, "of_shortcut"_a, "of_pooled"_a,
+             "window"_a, "isa"_a = "", py::call_guard<py::gil_scoped_release>());
+}
+
 }  // namespace
 }  // namespace las
 
@@ -65,6 +76,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
       .def(pybind11::init<const las::Watch::Slots&, const std::vector<pybind11::dict>&>(),
            pybind11::arg("slots"), pybind11::arg("empty"))
       .def("unchanged", &las::Watch::unchanged);
+  las::define_training(module);
   module.attr("build_key") = LAS_STRING(LAS_BUILD_KEY);
   module.def("float32_isas", &las::isas<float>);
   module.def("bfloat16_isas", &las::isas<las::bfloat16>);

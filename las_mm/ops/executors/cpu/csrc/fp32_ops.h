@@ -5,6 +5,7 @@ struct Fp32 {
   using T = float;
   typedef float Vec __attribute__((vector_size(LAS_VECTOR_BYTES)));
   typedef float Unaligned __attribute__((vector_size(LAS_VECTOR_BYTES), aligned(4), may_alias));
+  typedef double Doubles __attribute__((vector_size(2 * LAS_VECTOR_BYTES)));
   typedef int Bits __attribute__((vector_size(LAS_VECTOR_BYTES)));
   using Weights = Vec;
   using Scalar = float;
@@ -17,6 +18,26 @@ struct Fp32 {
   static Scalar scalar(const T* p) { return *p; }
   static Vec multiply_add(Vec sum, Scalar a, Weights w) { return sum + a * w; }
   static void store(T* p, Vec value) { *(Unaligned*)p = value; }
+  // The first `count` lanes; the others are zero.
+#if LAS_VECTOR_BYTES == 64
+  static Vec load_first(const T* p, int count) {
+    return _mm512_maskz_loadu_ps((1u << count) - 1, p);
+  }
+  static void store_first(T* p, int count, Vec value) {
+    _mm512_mask_storeu_ps(p, (1u << count) - 1, value);
+  }
+#else
+  static Vec load_first(const T* p, int count) {
+    float some[lanes] = {};
+    for (int i = 0; i < count; i++) some[i] = p[i];
+    return load(some);
+  }
+  static void store_first(T* p, int count, Vec value) {
+    float some[lanes];
+    store(some, value);
+    for (int i = 0; i < count; i++) p[i] = some[i];
+  }
+#endif
   static Vec magnitude(Vec value) { return (Vec)((Bits)value & 0x7fffffff); }
   static float to_float(T value) { return value; }
 };

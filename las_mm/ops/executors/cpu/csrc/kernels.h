@@ -45,6 +45,31 @@ constexpr int kMaxVectors = 4;
 // Pixels by which a tile can be higher than usual.
 constexpr int kMostExtra = 2;
 
+// What a batch norm does to a channel: (x - mean) * scale + shift.
+struct Line {
+  float mean, scale, shift;
+};
+
+// What training takes, of one channel of one image: `count` pixels, or `height` times `width`.
+struct TrainingKernels {
+  // Gradients of the end of a block, out = relu(pixels * line(x) + identity):
+  // of_identity = grad where out > 0, else 0; of_pixels += of_identity * line(x), in memory for
+  // whole vectors; and to `sums` come those of pixels * of_identity and of that times (x - mean).
+  void (*end_gradients)(const float* grad, const float* out, const float* x, const float* pixels,
+                        int64_t count, Line line, float* of_identity, float* of_pixels,
+                        double* sums);
+  // of_x = pixels * of_identity * line.scale - (x - mean) * slope - offset.
+  void (*end_input)(const float* of_identity, const float* x, const float* pixels, int64_t count,
+                    Line line, float slope, float offset, float* of_x);
+  // Averages over windows, the last ones perhaps cut; `row` has memory for `width` numbers.
+  void (*pool)(const float* x, int64_t height, int64_t width, int64_t window, float* row,
+               float* out);
+  // The gradient of that: each window's, shared among its pixels.
+  void (*unpool)(const float* grad, int64_t height, int64_t width, int64_t window, float* of_x);
+  // out = a + b + c.
+  void (*add)(const float* a, const float* b, const float* c, int64_t count, float* out);
+};
+
 template <class T>
 struct Kernels {
   const char* isa;
@@ -74,6 +99,7 @@ struct Kernels {
   void (*sum_rows)(const T* rows, int count, int channels, float* sums);
   // Multiply some rows by factors of their channels.
   void (*scale_rows)(T* rows, int count, int channels, const float* factors);
+  TrainingKernels training;  // of single precision only
 };
 
 // Tallest tile of any kernel: sizes buffers on the stack.

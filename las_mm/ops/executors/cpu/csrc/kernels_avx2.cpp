@@ -16,6 +16,7 @@ namespace {
 #define LAS_VECTOR_BYTES 32
 #include "fp32_ops.h"
 #include "micro_kernels.h"
+#include "training_kernels.h"
 
 const Kernels<float> kernels = {
     "avx2",
@@ -33,6 +34,7 @@ const Kernels<float> kernels = {
     max_rows<Fp32>,
     sum_rows<Fp32>,
     scale_rows<Fp32>,
+    training_kernels_of<Fp32>,
 };
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include "kernels.h"
 
 #if defined(__x86_64__)
+#include <immintrin.h>
 
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), \
@@ -17,6 +18,7 @@ namespace {
 #define LAS_VECTOR_BYTES 64
 #include "fp32_ops.h"
 #include "micro_kernels.h"
+#include "training_kernels.h"
 
 const Kernels<float> kernels = {
     "avx512",
@@ -36,6 +38,7 @@ const Kernels<float> kernels = {
     max_rows<Fp32>,
     sum_rows<Fp32>,
     scale_rows<Fp32>,
+    training_kernels_of<Fp32>,
 };
 
 }  // namespace

@@ -7,6 +7,7 @@ namespace {
 #define LAS_VECTOR_BYTES 16
 #include "fp32_ops.h"
 #include "micro_kernels.h"
+#include "training_kernels.h"
 
 const Kernels<float> kernels = {
     "portable",
@@ -24,6 +25,7 @@ const Kernels<float> kernels = {
     max_rows<Fp32>,
     sum_rows<Fp32>,
     scale_rows<Fp32>,
+    training_kernels_of<Fp32>,
 };
 
 }  // namespace
