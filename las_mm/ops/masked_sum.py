@@ -115,7 +115,7 @@ class _NormMaskedSumReLU(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         *tensors, running_mean, running_var = ctx.saved_tensors
-        if native := native_training(*tensors):
+        if native := native_training(*tensors):  # in two passes over the features
             needs_x = ctx.needs_input_grad[0]
             grads = native.end_backward(grad.contiguous(), *tensors, ctx.training, needs_x)
             return *grads, None
