@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import gc
 import logging
 import os
 import sys
@@ -47,10 +48,15 @@ def run_cli(main: Callable[[], None]) -> None:
 
 
 def _leave_processes() -> None:
-    """End a distributed run together: threads of gloo may abort a process that just exits."""
+    """End a distributed run together, and the threads of gloo before the interpreter ends.
+
+    One that then still wants its lock aborts the process. They live as long as a model knows the
+    group, and a runner and its hooks know each other: only the collector finds them.
+    """
     if dist.is_available() and dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()
+        gc.collect()
 
 
 def one_line(error: BaseException) -> str:

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch.distributed as dist
@@ -46,6 +47,36 @@ def test_two_processes_train_and_test(repo_root, demo_classes, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     report = json.loads((tmp_path / 'latency_report.json').read_text())
     assert report['images'] == 10
+
+
+GROUP_IN_A_CYCLE = """
+import sys
+from pathlib import Path
+
+import torch.distributed as dist
+from torch import nn
+
+from las_mm.cli import run_cli
+
+
+def main():
+    dist.init_process_group('gloo', f'file://{sys.argv[1]}', rank=0, world_size=1)
+    runner = [nn.parallel.DistributedDataParallel(nn.Linear(2, 2))]
+    runner.append(runner)
+
+
+run_cli(main)
+print(*[name.read_text() for name in Path('/proc/self/task').glob('*/comm')])
+"""
+
+
+@pytest.mark.skipif(not dist.is_gloo_available(), reason='torch was built without gloo')
+@pytest.mark.skipif(not Path('/proc/self/task').is_dir(), reason='no /proc to see threads in')
+def test_no_thread_of_gloo_is_left_when_the_interpreter_ends(repo_root, tmp_path):
+    command = [sys.executable, '-c', GROUP_IN_A_CYCLE, tmp_path / 'store']
+    done = subprocess.run(command, cwd=repo_root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert 'python' in done.stdout and 'gloo' not in done.stdout
 
 
 def test_slurm_gets_the_training_s_command(repo_root, tmp_path):
