@@ -117,7 +117,8 @@ def fold_stem(backbone: 'DynamicBackbone') -> None:
     """Let a backbone's first convolution do what comes before the first block, if it is plain."""
     names = backbone.stem_names
     layers = [getattr(backbone, name, None) for name in names]
-    if not all(isinstance(layer, nn.Module) and not _has_hooks(layer) for layer in layers):
+    plain = [isinstance(layer, nn.Module) and not _has_hooks(layer) for layer in layers]
+    if not plain or not all(plain):
         return
     conv, norm, *rest = cast(list[nn.Module], layers)
     if not why_not_foldable_layer(conv, norm):

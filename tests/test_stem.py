@@ -38,7 +38,9 @@ def run_layers(layers, x):
 @given(st.data())
 @torch.no_grad()
 def test_equal_to_its_layers(data):
-    draw = lambda *values: data.draw(st.sampled_from(values))  # noqa: E731
+    def draw(*values):
+        return data.draw(st.sampled_from(values))
+
     torch.manual_seed(data.draw(st.integers(0, 10**6)))
     layers = make_stem(
         kernel=draw(1, 3, 5, 7),
@@ -160,6 +162,11 @@ def test_gradients_and_training_go_through_the_layers(net):
 @pytest.mark.parametrize('executor', ['dense', 'torch'])
 def test_only_for_the_native_executor(net, executor):
     assert not isinstance(las_mm.optimize_for_inference(net, executor).conv1, FoldedStem)
+
+
+def test_a_backbone_can_refuse_it(net):
+    net.stem_names = ()
+    assert not isinstance(las_mm.optimize_for_inference(net).conv1, FoldedStem)
 
 
 @torch.no_grad()

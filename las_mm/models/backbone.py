@@ -25,7 +25,8 @@ class DynamicBackbone(Backbone):
     and reports read them.
     """
 
-    # All that comes before the first block where there is no deep stem, in order.
+    # All that comes before the first block where there is no deep stem, in order; () if something
+    # else does, too, so that these layers must not run in one piece.
     stem_names: tuple[str, ...] = ('conv1', 'bn1', 'relu', 'maxpool')
     freeze_maskers: bool = False
     input_size: tuple[int, int]

@@ -1,5 +1,6 @@
 """Steps that decide what to compute: masker, index lists, and the masker fused with conv1."""
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -61,9 +62,11 @@ def run_masker_conv1(
         counts.zero_()  # or the list would grow with each repetition
         run(tile, counts)
 
+    def scratch() -> Callable[[Tile], None]:
+        return partial(run_again, counts=torch.zeros_like(lists.counts))
+
     tiles = masker_conv1_tiles(x.dtype, conv.out_channels, conv.depth, area)
     shape = f'{conv.constants} {packed.window} {sizes} {x.dtype} {options.float32}'
-    scratch = lambda: partial(run_again, counts=torch.zeros_like(lists.counts))  # noqa: E731
     tile = choose_tile('masker_conv1', shape, x.device, tiles, scratch, options.tune)
     run(tile, lists.counts)
     return hidden, lists
