@@ -77,7 +77,7 @@ def cpu_extension() -> dict:
     except ImportError:
         return {}
     folder = Path('las_mm', 'ops', 'executors', 'cpu')
-    build = runpy.run_path(str(ROOT / folder / 'build.py'))
+    build = runpy.run_path(str(ROOT / folder / 'compilation.py'))
     extension = CppExtension(
         '.'.join([*folder.parts, build['NAME']]),
         [str(folder / 'csrc' / Path(source).name) for source in build['sources']()],

@@ -130,7 +130,7 @@ def test_without_a_compiler_pytorch_takes_over(monkeypatch, tmp_path, caplog):
     monkeypatch.setenv('LAS_MM_CACHE', str(tmp_path))
     monkeypatch.setattr(build, '_installed', lambda: None)
     missing = build.load_native.__wrapped__()
-    assert missing[0] is None and 'install g++ >= 9 and ninja' in missing[1]
+    assert missing[0] is None and 'install g++ >= 9' in missing[1]
     assert not list(tmp_path.rglob('*.so')), 'nothing half-built is left'
 
     monkeypatch.setattr('las_mm.ops.executors.cpu.load_native', lambda: missing)

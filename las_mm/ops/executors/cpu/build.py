@@ -1,134 +1,221 @@
 """The C++ extension: installed with the package, or built on first use and kept in a cache."""
 
-import hashlib
-import importlib.util
 import logging
 import os
-import sys
+import shutil
 import tempfile
-from functools import cache
-from importlib.machinery import ExtensionFileLoader, ModuleSpec
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import wraps
 from pathlib import Path
-from subprocess import SubprocessError
 from types import ModuleType
+from typing import IO, TypeVar
 
-import torch
+from .compilation import NAME, build_key, compile_library, sanitized
+from .library import import_file, import_library, is_cut_off, keep_library, read_library
 
-FOLDER = Path(__file__).parent / 'csrc'
-NAME = '_native'
-FLAGS = ['-O3', '-fopenmp', '-ffp-contract=fast', '-fvisibility=hidden', '-g0']
-SANITIZER_FLAGS = [
-    '-O1',
-    '-g',
-    '-fopenmp',
-    '-fno-omit-frame-pointer',
-    '-fsanitize=address,undefined',
-]
+Result = TypeVar('Result')
+LONGEST_WAIT = 900.0  # seconds that another process may take to build
 
 logger = logging.getLogger('las_mm')
 
 
-def sources() -> list[str]:
-    """Paths of the translation units."""
-    return sorted(map(str, FOLDER.glob('*.cpp')))
+def once(function: Callable[[], Result]) -> Callable[[], Result]:
+    """Call a function once a process; threads that ask meanwhile wait for its answer."""
+    answers: list[Result] = []
+    locks = [threading.RLock()]
 
+    def renew_lock() -> None:  # a thread that has it at a fork does not live on in the child
+        locks[0] = threading.RLock()
 
-def sanitized() -> bool:
-    """Whether to build for the sanitizers; the caller must preload their libraries."""
-    return os.environ.get('LAS_MM_SANITIZE', '') not in ('', '0')
+    if hasattr(os, 'register_at_fork'):
+        os.register_at_fork(after_in_child=renew_lock)
 
+    @wraps(function)
+    def ask() -> Result:
+        if not answers:
+            with locks[0]:
+                if not answers:
+                    answers.append(function())
+        return answers[0]
 
-def build_key() -> str:
-    """Changes with the sources, the flags and the versions of Python and PyTorch."""
-    digest = hashlib.sha256(f'{sys.version}{torch.__version__}{sanitized()}{FLAGS}'.encode())
-    for path in sorted(FOLDER.iterdir()):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def compile_args() -> list[str]:
-    """Flags of the compiler, for setup.py and for the build on first use."""
-    flags = SANITIZER_FLAGS if sanitized() else FLAGS
-    return [*flags, f'-DLAS_BUILD_KEY={build_key()}']
-
-
-def link_args() -> list[str]:
-    """Flags of the linker."""
-    return ['-fopenmp', *(['-fsanitize=address,undefined'] if sanitized() else [])]
+    return ask
 
 
 def cache_folder() -> Path:
-    """Where built extensions are kept: ``$LAS_MM_CACHE``, by default ``~/.cache/las_mm``."""
-    folder = os.environ.get('LAS_MM_CACHE')
-    return Path(folder) if folder else Path.home() / '.cache' / 'las_mm'
+    """Where built extensions are kept: ``$LAS_MM_CACHE``, by default ``~/.cache/las_mm``.
+
+    Raises:
+        OSError: If there is no home, either.
+    """
+    if folder := os.environ.get('LAS_MM_CACHE'):
+        return Path(folder).expanduser().absolute()
+    try:
+        return Path.home() / '.cache' / 'las_mm'
+    except RuntimeError as error:
+        raise OSError(f'no home: {error}') from error
 
 
-@cache
+@once
 def load_native() -> tuple[ModuleType | None, str | None]:
     """The extension, or None and the reason why there is none on this machine.
 
-    Looks for the installed one, then for one in the cache, then builds it. Several processes may
-    call this at once: one builds, the others wait.
+    Looks for the installed one, then for one in the cache, then builds it. Several processes and
+    threads may call this at once: one builds, the others wait.
     """
     try:
-        return _installed() or _import(build_library()), None
-    except (RuntimeError, OSError, ImportError, SubprocessError) as error:
+        return _installed() or _built(), None
+    except (RuntimeError, OSError, ImportError) as error:
         logger.debug('executor: building the C++ extension failed', exc_info=True)
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        cause = next((line for line in lines if 'error:' in line), lines[0]).strip()
-        return None, f'there is no C++ extension ({cause}); install g++ >= 9 and ninja to build it'
-
-
-def _installed() -> ModuleType | None:
-    """The extension that was installed with the package, if it is of these sources."""
-    for path in Path(__file__).parent.glob(f'{NAME}.*so'):
-        try:
-            native = _import(path)
-        except ImportError:  # of another version of PyTorch or Python
-            continue
-        if native.build_key == build_key():
-            return native
-    return None
+        cause = (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
+        advice = "install g++ >= 9 and Python's headers to build it"
+        return None, f'there is no C++ extension ({cause}); {advice}'
 
 
 def build_library() -> Path:
     """Build the extension into the cache, unless it is there; returns its path.
 
     Raises:
-        RuntimeError, OSError, ImportError: If it cannot be built.
+        RuntimeError: If it cannot be compiled.
+        OSError: If the cache cannot be written.
     """
-    import fcntl  # not on every system; where it is missing there is no extension
+    path = _cached()
+    _find_or_build(path)
+    if read_library(path) is None:
+        raise OSError(f'{path} cannot be written')
+    return path
 
-    key = build_key()
-    library = cache_folder() / key / f'{NAME}.so'
-    if not library.exists():
-        library.parent.mkdir(parents=True, exist_ok=True)
-        with open(library.parent / 'lock', 'w') as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # released by the system even if this process dies
-            if not library.exists():
-                _build(library)
+
+def _cached() -> Path:
+    return cache_folder() / build_key() / f'{NAME}.so'
+
+
+def _installed() -> ModuleType | None:
+    """The extension that was installed with the package, if it is whole and of these sources."""
+    for path in Path(__file__).parent.glob(f'{NAME}.*so'):
+        try:
+            library = path.read_bytes()
+            # To import it and ask would keep another one from defining its classes.
+            if build_key().encode() not in library:
+                continue
+            if not is_cut_off(library):
+                return _import(path, library)
+            logger.warning(f'executor: {path} is cut off and left aside; install las_mm again')
+        except (OSError, ImportError) as error:  # of another system
+            logger.debug(f'executor: {path} cannot be used: {error}')
+    return None
+
+
+def _built() -> ModuleType:
+    """The extension of the cache; built if it is not there, not whole, or cannot be imported."""
+    try:
+        path = _cached()
+    except OSError as error:
+        _log_unkept(error)
+        return import_library(NAME, _compile(None))
+    library = _find_or_build(path)
+    try:
+        return _import(path, library)
+    except ImportError as error:  # of another system that shares the cache
+        logger.warning(f'executor: {path} is built again, it cannot be imported: {error}')
+        return _import(path, _find_or_build(path, unusable=library))
+
+
+def _import(path: Path, library: bytes) -> ModuleType:
+    # Whoever reports where memory was misused looks into the file.
+    in_file = sanitized() and path.exists()
+    return import_file(NAME, path) if in_file else import_library(NAME, library)
+
+
+def _find_or_build(path: Path, unusable: bytes | None = None) -> bytes:
+    """The library, of the cache unless it is ``unusable`` there, else compiled and kept there."""
+    library = read_library(path)
+    if library in (None, unusable):
+        with _turn(path.parent):
+            library = read_library(path)  # others may have been at it meanwhile
+            if library in (None, unusable):
+                library = _compile(path.parent)
+                try:
+                    keep_library(path, library)
+                except OSError as error:
+                    _log_unkept(error)
+    assert library is not None
     return library
 
 
-def _build(library: Path) -> None:
-    """Compile into a temporary folder, then put the result in its place at once."""
-    from torch.utils import cpp_extension
+def _log_unkept(error: OSError) -> None:
+    logger.warning(
+        f'executor: the C++ extension is built for this process alone, as it cannot be kept '
+        f'({error}); let LAS_MM_CACHE name a folder that can be written'
+    )
 
+
+@contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    """Wait until no other process builds in the folder.
+
+    Where there is no way to tell, all build, each for itself: what they keep takes its place whole.
+    """
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context(open(folder / 'lock', 'w'))
+        except OSError:
+            lock = None
+        if lock and _lock(lock):
+            # Not by closing it: a process that was forked meanwhile has it open, too.
+            stack.callback(_unlock, lock)
+            for rest in folder.glob('build-*'):  # of processes that were killed
+                shutil.rmtree(rest, ignore_errors=True)
+            for part in folder.glob('*.tmp'):
+                with suppress(OSError):
+                    part.unlink()
+        yield
+
+
+def _lock(file: IO) -> bool:
+    """Take the lock; False if the file system has none, or somebody keeps it for too long."""
+    try:
+        import fcntl
+    except ImportError:  # not on every system
+        return False
+    end = time.monotonic() + LONGEST_WAIT
+    waiting = False
+    while time.monotonic() < end:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system frees it if we die
+            return True
+        except BlockingIOError:
+            if not waiting:
+                logger.warning('executor: waiting for another process to build the C++ extension')
+            waiting = True
+            time.sleep(0.05)
+        except OSError:
+            return False
+    return False
+
+
+def _unlock(file: IO) -> None:
+    import fcntl
+
+    fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _compile(folder: Path | None) -> bytes:
+    """Compile in the folder, or where the system keeps temporary files if there is no room."""
     logger.warning('executor: building the C++ extension, once, for about half a minute')
-    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-        cpp_extension.load(
-            NAME,
-            sources(),
-            extra_cflags=compile_args(),
-            extra_ldflags=link_args(),
-            build_directory=folder,
-            is_python_module=False,
-        )
-        os.replace(Path(folder) / f'{NAME}.so', library)
+    if folder is not None:
+        try:
+            return _compile_in(folder)
+        except OSError as error:
+            logger.debug(f'executor: no room to build in {folder}: {error}')
+    return _compile_in(None)
 
 
-def _import(path: Path) -> ModuleType:
-    loader = ExtensionFileLoader(NAME, str(path))
-    module = importlib.util.module_from_spec(ModuleSpec(NAME, loader, origin=str(path)))
-    loader.exec_module(module)
-    return module
+def _compile_in(folder: Path | None) -> bytes:
+    with tempfile.TemporaryDirectory(
+        prefix='build-', dir=folder, ignore_cleanup_errors=True
+    ) as work:
+        return compile_library(Path(work))
