@@ -3,6 +3,7 @@
 
 #include "py_chain.h"
 #include "py_stem.h"
+#include "team.h"
 #include "training.h"
 #include "watch.h"
 
@@ -77,6 +78,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
            pybind11::arg("slots"), pybind11::arg("empty"))
       .def("unchanged", &las::Watch::unchanged);
   las::define_training(module);
+  las::survive_forks();
   module.attr("build_key") = LAS_STRING(LAS_BUILD_KEY);
   module.def("float32_isas", &las::isas<float>);
   module.def("bfloat16_isas", &las::isas<las::bfloat16>);

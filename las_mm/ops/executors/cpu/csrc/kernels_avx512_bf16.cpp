@@ -1,7 +1,8 @@
 // Kernels for bfloat16 with AVX-512: pairs of products, summed in single precision.
 #include "kernels.h"
 
-#if defined(__x86_64__)
+// GCC 9 has AVX-512, but not these instructions.
+#if defined(__x86_64__) && __has_include(<avx512bf16intrin.h>)
 
 #include <immintrin.h>
 

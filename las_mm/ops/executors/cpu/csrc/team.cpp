@@ -1,6 +1,7 @@
 #include "team.h"
 
 #include <omp.h>
+#include <pthread.h>
 #include <sched.h>
 
 namespace las {
@@ -9,6 +10,12 @@ void run_on_threads(int threads, const std::function<void(int)>& work) {
   if (threads <= 1) return work(0);
 #pragma omp parallel num_threads(threads)
   work(omp_get_thread_num());
+}
+
+void survive_forks() {
+#if _OPENMP >= 201811 || (defined(__GNUC__) && __GNUC__ >= 9)
+  pthread_atfork([] { omp_pause_resource_all(omp_pause_soft); }, nullptr, nullptr);
+#endif
 }
 
 void relax(int& spins) {

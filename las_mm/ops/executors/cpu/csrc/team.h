@@ -11,6 +11,10 @@ namespace las {
 // Run `work(0)` on this thread and `work(1)`, … on more of OpenMP's, which is PyTorch's own pool.
 void run_on_threads(int threads, const std::function<void(int)>& work);
 
+// From now on the thread that forks sends OpenMP's others home before: they do not come along, and the
+// child would wait for them forever, in PyTorch's operators, too. Both sides hire new ones.
+void survive_forks();
+
 // Give the core away when a wait lasts: more threads than cores must not stand still.
 void relax(int& spins);
 

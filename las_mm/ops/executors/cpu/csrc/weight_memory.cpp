@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <mutex>
 #include <new>
 
 #if defined(__linux__)
@@ -38,9 +37,8 @@ struct Region {
 }  // namespace
 
 std::shared_ptr<char> allocate_weights(size_t bytes) {
-  static std::mutex mutex;
-  static std::weak_ptr<Region> newest;
-  const std::lock_guard<std::mutex> lock(mutex);
+  // Of this thread: a lock that another one holds at a fork would never be free in the child.
+  static thread_local std::weak_ptr<Region> newest;
   std::shared_ptr<Region> region = newest.lock();
   bytes = round_up(std::max<size_t>(bytes, 1), kLine);
   if (!region || region->size - region->used < bytes) {
