@@ -10,6 +10,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from las_mm.ops.executors.cpu.build import build_key, load_native
+
 PARTS = ('las_mm', 'latency_predictor', 'configs', 'tools')
 FILES = ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'LICENSE', 'README.md', 'model-index.yml')
 
@@ -17,7 +19,7 @@ FILES = ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'LICENSE', 'README.md', 'm
 @pytest.fixture(scope='module')
 def wheel(repo_root, tmp_path_factory):
     """The wheel built from a copy of the checkout, without a network."""
-    folder = tmp_path_factory.mktemp('build')
+    folder = tmp_path_factory.mktemp('path with é 中文')
     for name in PARTS:
         if (repo_root / name).is_dir():
             shutil.copytree(repo_root / name, folder / 'source' / name)
@@ -38,6 +40,14 @@ def test_every_source_and_data_file_is_inside(wheel, repo_root):
         for path in (repo_root / package).rglob('*'):
             if path.suffix in suffixes or path.name == 'py.typed':
                 assert str(path.relative_to(repo_root)) in wheel
+
+
+def test_the_compiled_extension_of_these_sources_is_inside(wheel):
+    native, why_not = load_native()
+    if native is None:
+        pytest.skip(why_not)
+    (library,) = (text for name, text in wheel.items() if name.endswith('.so'))
+    assert build_key() in library
 
 
 def test_configs_and_tools_are_where_mim_looks(wheel, repo_root):

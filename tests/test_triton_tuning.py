@@ -19,7 +19,7 @@ class FakeGPU:
 
     def __init__(self, monkeypatch, folder):
         self.timed, self.errors, self.capturing, self.full = [], {}, False, False
-        self.tiles = conv_tiles(torch.float16, 256, 256)
+        self.tiles, self.folder = conv_tiles(torch.float16, 256, 256), folder
         monkeypatch.setenv('LAS_MM_CACHE', str(folder))
         monkeypatch.setattr(torch.cuda, 'get_device_name', lambda device: 'Some GPU')
         monkeypatch.setattr(torch.cuda, 'is_current_stream_capturing', lambda: self.capturing)
@@ -117,6 +117,23 @@ def test_broken_cache_is_left_aside(gpu, caplog, content):
     with caplog.at_level(logging.WARNING, logger='las_mm'):
         assert gpu.choose() == gpu.tiles[2]
     assert 'is left aside, tiles are timed anew' in caplog.text
+
+
+@pytest.mark.parametrize('fault', ['no home', 'read-only', 'full'])
+def test_without_a_place_to_keep_them_choices_are_known_to_this_process(gpu, fault, monkeypatch):
+    def fail(*args):
+        raise RuntimeError if fault == 'no home' else OSError
+
+    if fault == 'no home':
+        monkeypatch.delenv('LAS_MM_CACHE')
+        monkeypatch.setattr('pathlib.Path.home', fail)
+    elif fault == 'read-only':
+        monkeypatch.setenv('LAS_MM_CACHE', '/proc/las_mm')
+    else:
+        monkeypatch.setattr('os.fsync', fail)
+    for _ in range(2):
+        assert gpu.choose() == gpu.tiles[2] and gpu.timed == list(gpu.tiles)
+    assert not list(gpu.folder.rglob('*.*')), 'nothing half-written is left'
 
 
 @pytest.mark.parametrize('pixels', [1, 6, 7])

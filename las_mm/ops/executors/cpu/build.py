@@ -70,8 +70,15 @@ def load_native() -> tuple[ModuleType | None, str | None]:
     except (RuntimeError, OSError, ImportError) as error:
         logger.debug('executor: building the C++ extension failed', exc_info=True)
         cause = (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
-        advice = "install g++ >= 9 and Python's headers to build it"
-        return None, f'there is no C++ extension ({cause}); {advice}'
+        return None, f'there is no C++ extension ({cause}); {_advice(error)}'
+
+
+def _advice(error: Exception) -> str:
+    if isinstance(error, ImportError):
+        return 'this system cannot load what its compiler builds'
+    if isinstance(error, OSError):
+        return 'make room, or let TMPDIR name a folder that has some'
+    return "install g++ >= 9 and Python's headers to build it"
 
 
 def build_library() -> Path:

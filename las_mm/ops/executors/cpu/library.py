@@ -21,13 +21,22 @@ def keep_library(path: Path, library: bytes) -> None:
     Raises:
         OSError: If it cannot be written; nothing of it is left then.
     """
+    write_beside(path, library + MARK + hashlib.sha256(library).digest())
+
+
+def write_beside(path: Path, content: bytes) -> None:
+    """Write a file under a name that no other process has, then put it in its place.
+
+    Raises:
+        OSError: If it cannot be written; nothing of it is left then.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp('.tmp', dir=path.parent)
     try:
         with os.fdopen(handle, 'wb') as file:
-            file.write(library + MARK + hashlib.sha256(library).digest())
+            file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(file.fileno())  # else a power cut may leave the new name on no content
         os.chmod(temporary, 0o644)  # others may use what they cannot write
         os.replace(temporary, path)
     except BaseException:

@@ -3,8 +3,6 @@
 import contextlib
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import cache, partial
@@ -14,6 +12,9 @@ import torch
 import triton
 from triton.errors import TritonError
 
+from las_mm.ops.executors.cpu.build import cache_folder
+from las_mm.ops.executors.cpu.library import write_beside
+
 from .launch import compiling_only
 from .tiles import Tile
 from .timing import time_graph
@@ -22,11 +23,13 @@ from .timing import time_graph
 _chosen: dict[tuple[torch.device, str], Tile] = {}
 
 
-def cache_file(device: torch.device) -> Path:
-    """Where the choices for a device are kept; the folder is ``LAS_MM_CACHE``, if that is set."""
-    folder = os.environ.get('LAS_MM_CACHE') or Path.home() / '.cache' / 'las_mm'
-    name = torch.cuda.get_device_name(device).lower().replace(' ', '-')
-    return Path(folder) / f'triton-{triton.__version__}-{name}.json'
+def cache_file(device: torch.device) -> Path | None:
+    """Where the choices for a device are kept, beside compiled extensions; None without a home."""
+    name = torch.cuda.get_device_name(device).lower().replace(' ', '-').replace('/', '-')
+    try:
+        return cache_folder() / f'triton-{triton.__version__}-{name}.json'
+    except OSError:
+        return None
 
 
 def choose_tile(
@@ -95,11 +98,13 @@ def _fastest(tiles: Sequence[Tile], run: Callable[[Tile], None], device: torch.d
 
 
 @cache
-def _load(path: Path) -> dict[str, Tile]:
+def _load(path: Path | None) -> dict[str, Tile]:
     return _read(path)
 
 
-def _read(path: Path) -> dict[str, Tile]:
+def _read(path: Path | None) -> dict[str, Tile]:
+    if path is None:
+        return {}
     try:
         entries = json.loads(path.read_text())
         return {key: Tile(**entry) for key, entry in entries.items()}
@@ -110,14 +115,13 @@ def _read(path: Path) -> dict[str, Tile]:
         return {}
 
 
-def _store(path: Path, key: str, tile: Tile) -> None:
+def _store(path: Path | None, key: str, tile: Tile) -> None:
     """Add a choice to the file, as others may at the same time; no disk is no error."""
     known = _load(path)
     known[key] = tile
+    if path is None:
+        return
     known.update({other: choice for other, choice in _read(path).items() if other not in known})
+    content = json.dumps({name: asdict(choice) for name, choice in known.items()}, indent=1)
     with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix='.json')
-        with os.fdopen(handle, 'w') as file:
-            json.dump({name: asdict(choice) for name, choice in known.items()}, file, indent=1)
-        os.replace(temporary, path)
+        write_beside(path, content.encode())
