@@ -23,7 +23,7 @@ help:  ## show this list
 setup:  ## create .venv with the pinned packages (done once, then takes no time)
 	@test -n "$(PYTHON)" || { echo "setup: error: no python3.11 in PATH; install it or name \
 	one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
-	@"$(PYTHON)" tools/setup_env.py --stack $(STACK) --venv "$(VENV)"
+	@"$(PYTHON)" tools/misc/setup_env.py --stack $(STACK) --venv "$(VENV)"
 
 demo: setup demo-data  ## train, test and picture a LAS Faster R-CNN on real images, offline
 	@$(MAKE) --no-print-directory train-demo

@@ -13,6 +13,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 MIM_FILES = ('configs', 'tools', 'model-index.yml')
+DEVELOPERS = ('benchmarks', 'predictor', 'misc')  # folders of tools/ that users do not run
 # Nothing of OpenMMLab is required as such: its packages and the forks own the same folders, so that
 # requiring the one would overwrite the other.
 # mmengine finds configs of other packages by pkg_resources, which setuptools 82 dropped.
@@ -61,7 +62,7 @@ class BuildWithMim(build_py):
         for name in MIM_FILES:
             source = ROOT / name
             if source.is_dir():
-                ignore = shutil.ignore_patterns('__pycache__', '*.pyc')
+                ignore = shutil.ignore_patterns('__pycache__', '*.pyc', *DEVELOPERS)
                 shutil.copytree(source, target / name, ignore=ignore)
             elif source.is_file():
                 shutil.copy2(source, target)
@@ -76,7 +77,7 @@ def cpu_extension() -> dict:
         from torch.utils.cpp_extension import BuildExtension, CppExtension
     except ImportError:
         return {}
-    folder = Path('las_mm', 'ops', 'executors', 'cpu')
+    folder = Path('las_mm', 'ops', 'native')
     build = runpy.run_path(str(ROOT / folder / 'compilation.py'))
     extension = CppExtension(
         '.'.join([*folder.parts, build['NAME']]),
@@ -100,7 +101,7 @@ setup(
     license='Apache-2.0',
     packages=find_packages(include=('las_mm*', 'latency_predictor*')),
     package_data={
-        'las_mm': ['py.typed', '**/*.cpp', '**/*.h', 'html_report/*.*'],
+        'las_mm': ['py.typed', '**/*.cpp', '**/*.h', 'reports/html/*.*'],
         'latency_predictor': ['py.typed', '*.yaml', '*.yml', '**/*.yaml', '**/*.yml'],
     },
     ext_modules=extension.get('ext_modules', []),

@@ -6,14 +6,14 @@ and hooks. Without mmengine only the layers and executors are there, which need 
 
 from importlib.util import find_spec
 
+from .config import find_config
 from .inference import optimize_for_inference, restore_after_inference
-from .shipped import find_config
+from .patches import install
 from .version import __version__
 
 if find_spec('mmengine'):
-    from . import checkpoint, hooks, models  # noqa: F401
+    from . import hooks, models  # noqa: F401
 
-    if find_spec('mmcv'):
-        from . import images  # noqa: F401
+install()
 
 __all__ = ['__version__', 'find_config', 'optimize_for_inference', 'restore_after_inference']

@@ -1,72 +1,61 @@
-"""What a dynamic network computes: multiply–accumulates (MACs) from static shapes and rates.
+"""What a dynamic network computes: multiply–accumulates (MACs) from static shapes and shares.
 
 MACs are counted as OpenMMLab counts FLOPs: one multiply–accumulate of a convolution is one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from math import prod
-from typing import TypeVar, cast
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from las_mm.layers import BlockTrace, DynamicBlock
+from las_mm.layers import BlockTrace, DynamicBlock, Work, conv_macs
 
-Rate = TypeVar('Rate', float, Tensor)
-
-
-def conv_macs(conv: nn.Conv2d, size: tuple[int, int]) -> int:
-    """MACs of a convolution for one image.
-
-    Args:
-        conv: The convolution.
-        size: (H, W) of its output.
-    """
-    return prod(size) * conv.weight.numel()
+Shares = Mapping[str, Tensor | float]
 
 
 @dataclass(frozen=True)
 class BlockCost:
-    """MACs of one block for one image, by the rate at which each part runs.
+    """MACs of one block for one image.
 
     Attributes:
-        dilated: First convolution; runs at the dilated rate.
-        active: The following convolutions; run at the activation rate.
-        shortcut: Convolution of the shortcut; always dense.
-        masker: Pooling and 1×1 convolution of the masker; always dense, absent in a static block.
-        gate: Convolutions on pooled features, once per image (squeeze-and-excitation).
+        works: What the static block computes, and at which shares of the dynamic one.
+        maskers: What the maskers cost; always dense, absent in a static block.
     """
 
-    dilated: int
-    active: int
-    shortcut: int
-    masker: int
-    gate: int = 0
+    works: tuple[Work, ...]
+    maskers: int
 
     @property
     def static(self) -> int:
-        """MACs of the block without masker, F_stat of Sec. 3.5."""
-        return self.dilated + self.active + self.shortcut + self.gate
+        """MACs of the block without maskers, F_stat of Sec. 3.5."""
+        return sum(work.macs for work in self.works)
 
-    def dynamic(self, activation_rate: Rate, dilated_rate: Rate) -> Rate:
-        """MACs of the block at the given rates, F_dyn of Sec. 3.5; differentiable in them."""
-        convs = self.dilated * dilated_rate + self.active * activation_rate
-        return convs + self.shortcut + self.masker + self.gate
+    def dynamic(self, shares: Shares) -> Tensor | float:
+        """MACs of the block at the given shares, F_dyn of Sec. 3.5, as Σ MACs · Π shares.
+
+        Args:
+            shares: The share of each axis by its name, a number or (N,) for N images; whoever wants
+                a mean takes it afterwards, as a product of means is not the mean of products.
+
+        Returns:
+            A number or (N,), differentiable in the shares.
+        """
+        macs: Tensor | float = self.maskers
+        for names, works in groupby(self.works, lambda work: work.runs_at):
+            macs = macs + sum(work.macs for work in works) * prod(shares[name] for name in names)
+        return macs
 
 
 def block_cost(block: DynamicBlock, trace: BlockTrace) -> BlockCost:
     """The cost of ``block`` at the sizes of ``trace``."""
-    first, *rest = [conv for conv, _ in block.branch_layers()]
-    downsample = getattr(block, 'downsample', None)
-    inside = [] if downsample is None else downsample.modules()
-    shortcut = [module for module in inside if isinstance(module, nn.Conv2d)]
-    channels, logits = block.masker.conv.in_channels, block.masker.conv.weight.numel()
     return BlockCost(
-        dilated=conv_macs(first, trace.conv1_size),
-        active=sum(conv_macs(conv, trace.size) for conv in rest),
-        shortcut=sum(conv_macs(conv, trace.size) for conv in shortcut),
-        masker=channels * prod(trace.input_size) + logits * prod(trace.mask.shape[-2:]),
-        gate=sum(conv_macs(conv, (1, 1)) for conv in block.gate_convs),
+        works=block.branch.works(trace.input_size, [d.axis for d in trace.decisions]),
+        maskers=sum(
+            masker.macs(trace.input_size, decision.mask.shape[-2:])
+            for masker, decision in zip(block.maskers, trace.decisions, strict=True)
+        ),
     )
 
 
@@ -87,8 +76,12 @@ class NetworkCost:
         """F_stat."""
         return self.fixed + sum(block.static for block in self.blocks)
 
-    def dynamic(self, activation_rates: Sequence[Rate], dilated_rates: Sequence[Rate]) -> Rate:
-        """F_dyn at one activation and one dilated rate per block."""
-        rates = zip(self.blocks, activation_rates, dilated_rates, strict=True)
-        parts = [block.dynamic(r, dilated) for block, r, dilated in rates]
-        return cast(Rate, self.fixed + sum(parts))  # no blocks would leave the integer 0
+    def dynamic(self, shares: Sequence[Shares]) -> Tensor | float:
+        """F_dyn, given the shares of each block, see :meth:`BlockCost.dynamic`."""
+        macs: Tensor | float = self.fixed
+        for block, block_shares in zip(self.blocks, shares, strict=True):
+            macs = macs + block.dynamic(block_shares)
+        return macs
+
+
+__all__ = ['BlockCost', 'NetworkCost', 'Shares', 'Work', 'block_cost', 'conv_macs']

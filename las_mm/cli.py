@@ -6,21 +6,23 @@ import gc
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from urllib.error import URLError
 
 import torch
 import torch.distributed as dist
+from mmengine import device
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from las_mm.checkpoint import TRUST
-from las_mm.frameworks import read_config
-from las_mm.shipped import find_config
+from las_mm.checkpoints.loading import TRUST
+from las_mm.config.frameworks import read_config
+from las_mm.config.shipped import find_config
 
-USER_ERRORS = (ValueError, TypeError, OSError, KeyError, URLError)
+USER_ERRORS = (ValueError, TypeError, OSError, KeyError, ImportError, URLError)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -42,9 +44,24 @@ def run_cli(main: Callable[[], None]) -> None:
         if hasattr(error, 'hint'):
             print(error.hint, file=sys.stderr)
         sys.exit(2)
+    except Exception as error:
+        if debug or not _is_about_data(error):
+            raise
+        name = Path(sys.argv[0]).name
+        print(f'{name}: error: data: {one_line(error)}', file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print('interrupted; go on with --resume', file=sys.stderr)
         sys.exit(130)
+
+
+def _is_about_data(error: Exception) -> bool:
+    """Whether an error arose where a data set is made or a sample is loaded."""
+    if 'in DataLoader worker process' in str(error):
+        return True
+    frames = (frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__))
+    places = {(Path(code.co_filename).name, code.co_name) for code in frames}
+    return bool(places & {('fetch.py', 'fetch'), ('runner.py', 'build_dataloader')})
 
 
 def _leave_processes() -> None:
@@ -129,6 +146,21 @@ def set_amp(cfg: Config) -> None:
         raise ValueError('--amp: mixed precision needs a GPU, and there is none; leave --amp out')
     cfg.optim_wrapper.type = 'AmpOptimWrapper'
     cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def check_amp(cfg: Config) -> None:
+    """Refuse a config's mixed precision where mmengine would, but in one line.
+
+    Raises:
+        ValueError: If there is no device for it.
+    """
+    kind = (cfg.get('optim_wrapper') or {}).get('type', '')
+    amp = str(getattr(kind, '__name__', kind)).endswith('AmpOptimWrapper')
+    if amp and device.get_device() == 'cpu':
+        raise ValueError(
+            "optim_wrapper.type: got 'AmpOptimWrapper', but mixed precision needs a GPU, and there "
+            "is none; use 'OptimWrapper'"
+        )
 
 
 def distribute_on_cpu(cfg: Config) -> None:

@@ -10,7 +10,11 @@ __all__ = ['NETWORK_NAMES', 'build_network', 'regnet', 'resnet']
 
 # Blocks per stage (He et al., "Deep residual learning", Table 1).
 _RESNET_DEPTHS = {
-    18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3),
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
 }
 
 # (blocks per stage, widths per stage, group width): RegNetY as in torchvision, derived from
@@ -27,8 +31,9 @@ def _input_size(input_size: int | Sequence[int]) -> tuple[int, int]:
     size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
     whole = all(isinstance(edge, int) and not isinstance(edge, bool) for edge in size)
     if len(size) != 2 or not whole or min(size) < 32:
-        raise ValueError(f'input_size is {input_size!r}: give one integer or (height, width), '
-                         'each >= 32')
+        raise ValueError(
+            f'input_size is {input_size!r}: give one integer or (height, width), each >= 32'
+        )
     return size[0], size[1]
 
 
@@ -37,12 +42,19 @@ def _halved(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _head(channels: int, size: tuple[int, int], classes: int) -> tuple[LayerSpec, ...]:
-    return (LayerSpec('avg_pool', channels, channels, stride=max(size), kernel=max(size)),
-            LayerSpec('fc', channels, classes))
+    return (
+        LayerSpec('avg_pool', channels, channels, stride=max(size), kernel=max(size)),
+        LayerSpec('fc', channels, classes),
+    )
 
 
-def resnet(depth: int, input_size: int | Sequence[int] = 224, granularity: Granularity = None,
-           head: bool = False, base_channels: int = 64) -> NetworkSpec:
+def resnet(
+    depth: int,
+    input_size: int | Sequence[int] = 224,
+    granularity: Granularity = None,
+    head: bool = False,
+    base_channels: int = 64,
+) -> NetworkSpec:
     """ResNet with the stride in the 3x3 convolution (torchvision's and mmdet's 'pytorch' style).
 
     Args:
@@ -53,32 +65,49 @@ def resnet(depth: int, input_size: int | Sequence[int] = 224, granularity: Granu
         base_channels: width of the stem, 64 in the standard networks.
     """
     if depth not in _RESNET_DEPTHS:
-        raise ValueError(f'depth is {depth!r}: choose one of '
-                         f'{", ".join(map(str, _RESNET_DEPTHS))}')
+        raise ValueError(f'depth is {depth!r}: choose one of {", ".join(map(str, _RESNET_DEPTHS))}')
     sizes = parse_granularity(granularity, 4)
     image = _input_size(input_size)
     half = _halved(image)
     size = _halved(half)
-    stem = (LayerSpec('conv', 3, base_channels, *half, kernel=7, stride=2),
-            LayerSpec('max_pool', base_channels, base_channels, *size, kernel=3, stride=2))
+    stem = (
+        LayerSpec('conv', 3, base_channels, *half, kernel=7, stride=2),
+        LayerSpec('max_pool', base_channels, base_channels, *size, kernel=3, stride=2),
+    )
     kind, expansion = ('basic', 1) if depth < 50 else ('bottleneck', 4)
     blocks, channels = [], base_channels
     for stage, count in enumerate(_RESNET_DEPTHS[depth]):
         mid = base_channels << stage
-        size = _halved(size) if stage else size
+        before, size = size, _halved(size) if stage else size
         for index in range(count):
             stride = 2 if stage and not index else 1
-            blocks.append(BlockSpec(
-                f'layer{stage + 1}.{index}', stage, kind, channels, mid, mid * expansion, *size,
-                stride=stride, shortcut=stride > 1 or channels != mid * expansion,
-                granularity=sizes[stage]))
+            blocks.append(
+                BlockSpec(
+                    f'layer{stage + 1}.{index}',
+                    stage,
+                    kind,
+                    channels,
+                    mid,
+                    mid * expansion,
+                    *size,
+                    stride=stride,
+                    shortcut=stride > 1 or channels != mid * expansion,
+                    granularity=sizes[stage],
+                    input_size=size if index else before,
+                )
+            )
             channels = mid * expansion
-    return NetworkSpec(f'resnet{depth}', image, tuple(blocks), stem,
-                       _head(channels, size, 1000) if head else ())
+    return NetworkSpec(
+        f'resnet{depth}', image, tuple(blocks), stem, _head(channels, size, 1000) if head else ()
+    )
 
 
-def regnet(name: str, input_size: int | Sequence[int] = 224, granularity: Granularity = None,
-           head: bool = False) -> NetworkSpec:
+def regnet(
+    name: str,
+    input_size: int | Sequence[int] = 224,
+    granularity: Granularity = None,
+    head: bool = False,
+) -> NetworkSpec:
     """RegNetY: bottleneck ratio 1, grouped 3x3, squeeze-and-excitation.
 
     Args:
@@ -94,19 +123,37 @@ def regnet(name: str, input_size: int | Sequence[int] = 224, granularity: Granul
     stem = (LayerSpec('conv', 3, 32, *size, kernel=3, stride=2),)
     blocks, channels = [], 32
     for stage, (count, width) in enumerate(zip(depths, widths, strict=True)):
-        size = _halved(size)
+        before, size = size, _halved(size)
         for index in range(count):
-            blocks.append(BlockSpec(
-                f'block{stage + 1}.{index}', stage, 'bottleneck', channels, width, width, *size,
-                stride=1 if index else 2, groups=width // group_width, shortcut=not index,
-                granularity=sizes[stage], se_channels=round(channels / 4)))
+            blocks.append(
+                BlockSpec(
+                    f'block{stage + 1}.{index}',
+                    stage,
+                    'bottleneck',
+                    channels,
+                    width,
+                    width,
+                    *size,
+                    stride=1 if index else 2,
+                    groups=width // group_width,
+                    shortcut=not index,
+                    granularity=sizes[stage],
+                    se_channels=round(channels / 4),
+                    input_size=size if index else before,
+                )
+            )
             channels = width
-    return NetworkSpec(f'regnety_{name}', image, tuple(blocks), stem,
-                       _head(channels, size, 1000) if head else ())
+    return NetworkSpec(
+        f'regnety_{name}', image, tuple(blocks), stem, _head(channels, size, 1000) if head else ()
+    )
 
 
-def build_network(name: str, input_size: int | Sequence[int] = 224,
-                  granularity: Granularity = None, head: bool = False) -> NetworkSpec:
+def build_network(
+    name: str,
+    input_size: int | Sequence[int] = 224,
+    granularity: Granularity = None,
+    head: bool = False,
+) -> NetworkSpec:
     """Network by name (NETWORK_NAMES) or from a .yaml/.yml/.json file written by NetworkSpec.
 
     A file gives its own input size and granularity; a granularity given here replaces the latter.
@@ -116,9 +163,11 @@ def build_network(name: str, input_size: int | Sequence[int] = 224,
         network = NetworkSpec.load(text)
         return network if granularity is None else network.with_granularity(granularity)
     if text.lower() not in NETWORK_NAMES:
-        raise ValueError(f"network '{text}' is unknown: choose one of {', '.join(NETWORK_NAMES)}, "
-                         'or give a .yaml or .json file')
+        raise ValueError(
+            f"network '{text}' is unknown: choose one of {', '.join(NETWORK_NAMES)}, "
+            'or give a .yaml or .json file'
+        )
     family, _, size = text.lower().partition('_')
     if family == 'regnety':
         return regnet(size, input_size, granularity, head)
-    return resnet(int(text[len('resnet'):]), input_size, granularity, head)
+    return resnet(int(text[len('resnet') :]), input_size, granularity, head)

@@ -42,8 +42,15 @@ _QUANTITIES = {
     'winograd': ('ratio', 0),
 }
 # These may be left out: their default 0 is the paper's model.
-_OPTIONAL = ('overlap', 'onchip_capacity', 'padding_skipped', 'channels_last', 'any_tile',
-             'halo_reuse', 'winograd')
+_OPTIONAL = (
+    'overlap',
+    'onchip_capacity',
+    'padding_skipped',
+    'channels_last',
+    'any_tile',
+    'halo_reuse',
+    'winograd',
+)
 _LANES_UNIT = 'MAC/cycle/PE'
 
 
@@ -121,22 +128,22 @@ class Device:
             if key in _OPTIONAL and not getattr(self, key):
                 continue
             entry[key] = quantity(getattr(self, key), unit, key)
-        entry['lanes'] = {
-            p: quantity(v, _LANES_UNIT, f'lanes.{p}') for p, v in self.lanes.items()
-        }
+        entry['lanes'] = {p: quantity(v, _LANES_UNIT, f'lanes.{p}') for p, v in self.lanes.items()}
         return entry
 
 
-def _read_quantity(device: str, key: str, entry: Any, unit: str,
-                   smallest: float) -> tuple[Any, str]:
+def _read_quantity(
+    device: str, key: str, entry: Any, unit: str, smallest: float
+) -> tuple[Any, str]:
     """Check one ``{value, unit, source}`` and return (value, source)."""
     where = f"device '{device}': {key}"
     if not isinstance(entry, Mapping):
         raise ValueError(f'{where} is {entry!r}: write {{value: ..., unit: {unit}, source: ...}}')
     for part in ('value', 'unit', 'source'):
         if entry.get(part) in (None, ''):
-            raise ValueError(f"{where} has no '{part}': write {{value: ..., unit: {unit}, "
-                             'source: ...}')
+            raise ValueError(
+                f"{where} has no '{part}': write {{value: ..., unit: {unit}, source: ...}}"
+            )
     if entry['unit'] != unit:
         raise ValueError(f"{where} has unit '{entry['unit']}': it must be given in {unit}")
     value = entry['value']
@@ -153,8 +160,9 @@ def _parse_device(name: str, entry: Any) -> Device:
     known = {*_QUANTITIES, 'lanes', 'label'}
     for key in entry:
         if key not in known:
-            raise ValueError(f"device '{name}': unknown key '{key}', allowed: "
-                             f'{", ".join(sorted(known))}')
+            raise ValueError(
+                f"device '{name}': unknown key '{key}', allowed: {', '.join(sorted(known))}"
+            )
     values, sources = {}, {}
     for key, (unit, smallest) in _QUANTITIES.items():
         if key not in entry and key in _OPTIONAL:
@@ -170,13 +178,18 @@ def _parse_device(name: str, entry: Any) -> Device:
     lanes = {}
     for precision, quantity in entry['lanes'].items():
         if precision not in PRECISION_BYTES:
-            raise ValueError(f"device '{name}': unknown precision '{precision}' in lanes, allowed: "
-                             f'{", ".join(PRECISION_BYTES)}')
+            raise ValueError(
+                f"device '{name}': unknown precision '{precision}' in lanes, allowed: "
+                f'{", ".join(PRECISION_BYTES)}'
+            )
         key = f'lanes.{precision}'
         lanes[precision], sources[key] = _read_quantity(name, key, quantity, _LANES_UNIT, 1e-6)
     return Device(
-        name=name, label=str(entry.get('label', name)), lanes=MappingProxyType(lanes),
-        sources=MappingProxyType(sources), **values,
+        name=name,
+        label=str(entry.get('label', name)),
+        lanes=MappingProxyType(lanes),
+        sources=MappingProxyType(sources),
+        **values,
     )
 
 
@@ -223,12 +236,16 @@ def load_device(name: str | Path | Device) -> Device:
         return _shipped()[text.lower()]
     path = Path(text)
     if path.suffix not in ('.yaml', '.yml'):
-        raise ValueError(f"device '{text}' is unknown: choose one of {', '.join(device_names())}, "
-                         'or give the path of a .yaml file')
+        raise ValueError(
+            f"device '{text}' is unknown: choose one of {', '.join(device_names())}, "
+            'or give the path of a .yaml file'
+        )
     if not path.is_file():
         raise FileNotFoundError(f"device file '{text}' does not exist")
     devices = _parse_file(path)
     if len(devices) != 1:
-        raise ValueError(f"device file '{text}' holds {len(devices)} devices "
-                         f'({", ".join(devices)}): keep one per file')
+        raise ValueError(
+            f"device file '{text}' holds {len(devices)} devices "
+            f'({", ".join(devices)}): keep one per file'
+        )
     return next(iter(devices.values()))

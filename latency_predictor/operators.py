@@ -13,9 +13,22 @@ from dataclasses import dataclass
 import numpy as np
 
 __all__ = [
-    'Move', 'Operator', 'add', 'channel_dynamic_convolution', 'convolution', 'dynamic_convolution',
-    'fully_connected', 'gather', 'global_pool', 'indexing', 'masker', 'pooling', 'scale', 'scatter',
-    'scatter_add', 'with_addition',
+    'Move',
+    'Operator',
+    'add',
+    'channel_dynamic_convolution',
+    'convolution',
+    'dynamic_convolution',
+    'fully_connected',
+    'gather',
+    'global_pool',
+    'indexing',
+    'masker',
+    'pooling',
+    'scale',
+    'scatter',
+    'scatter_add',
+    'with_addition',
 ]
 
 
@@ -44,8 +57,9 @@ class Move:
     groups: int = 1
     depth: int = 1
 
-    def elements(self, all_channels: int, channels: np.ndarray, height: np.ndarray,
-                 width: np.ndarray) -> np.ndarray:
+    def elements(
+        self, all_channels: int, channels: np.ndarray, height: np.ndarray, width: np.ndarray
+    ) -> np.ndarray:
         """Elements for tiles of channels x height x width outputs out of ``all_channels``."""
         rows, columns = ((edge - 1) * self.stride + self.window for edge in (height, width))
         area = rows * columns * self.depth
@@ -109,26 +123,53 @@ def _padding_share(height: int, width: int, kernel: int, dilation: int) -> float
     return float(1 - inside[0] * inside[1])
 
 
-def convolution(name: str, in_channels: int, out_channels: int, height: int, width: int,
-                kernel: int = 1, stride: int = 1, groups: int = 1, dilation: int = 1,
-                patches: Count = 1) -> Operator:
+def convolution(
+    name: str,
+    in_channels: int,
+    out_channels: int,
+    height: int,
+    width: int,
+    kernel: int = 1,
+    stride: int = 1,
+    groups: int = 1,
+    dilation: int = 1,
+    patches: Count = 1,
+) -> Operator:
     """Static convolution over a whole map of height x width outputs."""
     group_channels = in_channels // groups
-    weights = group_channels * kernel ** 2
+    weights = group_channels * kernel**2
     source = in_channels * height * stride * width * stride
     output = out_channels * height * width
     read = Move(width, (kernel - 1) * dilation + 1, stride, group_channels, groups)
-    return Operator(name, patches, out_channels, height, width, weights,
-                    weights * out_channels + patches * (source + output),
-                    (read, Move(width)), weights, padding_share=_padding_share(
-                        height * stride, width * stride, kernel, dilation))
+    return Operator(
+        name,
+        patches,
+        out_channels,
+        height,
+        width,
+        weights,
+        weights * out_channels + patches * (source + output),
+        (read, Move(width)),
+        weights,
+        padding_share=_padding_share(height * stride, width * stride, kernel, dilation),
+    )
 
 
-def dynamic_convolution(name: str, in_channels: int, out_channels: int, patch: Size, patches: Count,
-                        kernel: int = 1, stride: int = 1, groups: int = 1, dilation: int = 1,
-                        source: Size | None = None, target: Size | None = None,
-                        batch_size: int = 1,
-                        distinct_rate: Count | None = None) -> Operator:
+def dynamic_convolution(
+    name: str,
+    in_channels: int,
+    out_channels: int,
+    patch: Size,
+    patches: Count,
+    kernel: int = 1,
+    stride: int = 1,
+    groups: int = 1,
+    dilation: int = 1,
+    source: Size | None = None,
+    target: Size | None = None,
+    batch_size: int = 1,
+    distinct_rate: Count | None = None,
+) -> Operator:
     """Convolution that computes only P patches of ``patch`` = (S1, S2) outputs.
 
     Args:
@@ -142,7 +183,7 @@ def dynamic_convolution(name: str, in_channels: int, out_channels: int, patch: S
     """
     height, width = patch
     group_channels = in_channels // groups
-    weights = group_channels * kernel ** 2
+    weights = group_channels * kernel**2
     halo = [_extent(size, kernel, stride, dilation) for size in patch]
     read = in_channels * halo[0] * halo[1] * patches
     whole, distinct = read, None
@@ -151,19 +192,46 @@ def dynamic_convolution(name: str, in_channels: int, out_channels: int, patch: S
         distinct = None if distinct_rate is None else distinct_rate * whole
         read = np.minimum(read, whole if distinct is None else distinct)
     moves = (
-        Move(halo[1] if source is None else source[1], (kernel - 1) * dilation + 1, stride,
-             group_channels, groups),
+        Move(
+            halo[1] if source is None else source[1],
+            (kernel - 1) * dilation + 1,
+            stride,
+            group_channels,
+            groups,
+        ),
         Move(width if target is None else target[1]),
     )
     rest = weights * out_channels + patches * out_channels * height * width
-    return Operator(name, patches, out_channels, height, width, weights, rest + read, moves,
-                    weights, working_set=rest + whole, distinct_input=distinct, is_patch=True)
+    return Operator(
+        name,
+        patches,
+        out_channels,
+        height,
+        width,
+        weights,
+        rest + read,
+        moves,
+        weights,
+        working_set=rest + whole,
+        distinct_input=distinct,
+        is_patch=True,
+    )
 
 
-def channel_dynamic_convolution(name: str, in_channels: int, out_channels: int, height: int,
-                                width: int, in_rate: float, out_rate: float, kernel: int = 1,
-                                stride: int = 1, groups: int = 1, granularity: int = 1,
-                                patches: Count = 1) -> Operator:
+def channel_dynamic_convolution(
+    name: str,
+    in_channels: int,
+    out_channels: int,
+    height: int,
+    width: int,
+    in_rate: float,
+    out_rate: float,
+    kernel: int = 1,
+    stride: int = 1,
+    groups: int = 1,
+    granularity: int = 1,
+    patches: Count = 1,
+) -> Operator:
     """Convolution that reads and computes a share of the channels (channel skipping).
 
     Channels are skipped in groups of ``granularity``; the active ones are stored together, so that
@@ -172,17 +240,28 @@ def channel_dynamic_convolution(name: str, in_channels: int, out_channels: int, 
     Args:
         in_rate, out_rate: share of active input and output channels, scalars in [0, 1].
     """
+
     def active(channels: int, rate: float) -> int:
-        return max(1, min(channels, int(np.ceil(rate * channels / granularity - 1e-9))
-                          * granularity))
+        return max(
+            1, min(channels, int(np.ceil(rate * channels / granularity - 1e-9)) * granularity)
+        )
 
     if groups > 1:  # a group is skipped as a whole: its inputs and outputs go together
         kept = max(1, int(np.ceil(out_rate * groups - 1e-9)))
         in_kept, out_kept = in_channels // groups * kept, out_channels // groups * kept
-        return convolution(name, in_kept, out_kept, height, width, kernel, stride, kept,
-                           patches=patches)
-    return convolution(name, active(in_channels, in_rate), active(out_channels, out_rate), height,
-                       width, kernel, stride, patches=patches)
+        return convolution(
+            name, in_kept, out_kept, height, width, kernel, stride, kept, patches=patches
+        )
+    return convolution(
+        name,
+        active(in_channels, in_rate),
+        active(out_channels, out_rate),
+        height,
+        width,
+        kernel,
+        stride,
+        patches=patches,
+    )
 
 
 def with_addition(operator: Operator, name: str, identity_pitch: int) -> Operator:
@@ -193,9 +272,12 @@ def with_addition(operator: Operator, name: str, identity_pitch: int) -> Operato
     size = operator.patches * operator.channels * operator.height * operator.width
     working_set = operator.working_set
     return dataclasses.replace(
-        operator, name=name, offchip=operator.offchip + size,
+        operator,
+        name=name,
+        offchip=operator.offchip + size,
         working_set=None if working_set is None else working_set + size,
-        moves=(*operator.moves, Move(identity_pitch)))
+        moves=(*operator.moves, Move(identity_pitch)),
+    )
 
 
 def masker(in_channels: int, height: int, width: int, patches: Count = 1) -> Operator:
@@ -211,79 +293,151 @@ def indexing(grid: Size, patches: Count, batch_size: int = 1) -> Operator:
     """Turn the coarse mask, ``grid`` = (rows, columns), into the indices of its active patches."""
     rows, columns = grid
     images = np.full(np.shape(patches), float(batch_size))
-    return Operator('indexing', images, 1, rows, columns, 1.0,
-                    batch_size * rows * columns + patches,
-                    (Move(columns), Move(columns)))
+    return Operator(
+        'indexing',
+        images,
+        1,
+        rows,
+        columns,
+        1.0,
+        batch_size * rows * columns + patches,
+        (Move(columns), Move(columns)),
+    )
 
 
-def gather(name: str, channels: int, patch: Size, patches: Count, source: Size,
-           batch_size: int = 1) -> Operator:
+def gather(
+    name: str, channels: int, patch: Size, patches: Count, source: Size, batch_size: int = 1
+) -> Operator:
     """Copy P patches of ``patch`` out of a map of ``source``, both (height, width)."""
     height, width = patch
     size = channels * height * width
     read = np.minimum(size * patches, batch_size * channels * source[0] * source[1])
-    return Operator(name, patches, channels, height, width, 1.0, read + size * patches,
-                    (Move(source[1]), Move(width)), is_patch=True)
+    return Operator(
+        name,
+        patches,
+        channels,
+        height,
+        width,
+        1.0,
+        read + size * patches,
+        (Move(source[1]), Move(width)),
+        is_patch=True,
+    )
 
 
-def scatter(channels: int, patch: Size, patches: Count, target: Size,
-            batch_size: int = 1) -> Operator:
+def scatter(
+    channels: int, patch: Size, patches: Count, target: Size, batch_size: int = 1
+) -> Operator:
     """Copy P dense patches to their places in a map of ``target`` filled with zeros."""
     height, width = patch
     whole = batch_size * channels * target[0] * target[1]
-    return Operator('scatter', patches, channels, height, width, 1.0,
-                    channels * height * width * patches + whole,
-                    (Move(width), Move(target[1])), is_patch=True)
+    return Operator(
+        'scatter',
+        patches,
+        channels,
+        height,
+        width,
+        1.0,
+        channels * height * width * patches + whole,
+        (Move(width), Move(target[1])),
+        is_patch=True,
+    )
 
 
 def add(channels: int, height: int, width: int, patches: Count = 1) -> Operator:
     """Residual addition (and ReLU) over a whole map: two maps read, one written."""
     size = channels * height * width
-    return Operator('add', patches, channels, height, width, 1.0, 3 * size * patches,
-                    (Move(width), Move(width), Move(width)))
+    return Operator(
+        'add',
+        patches,
+        channels,
+        height,
+        width,
+        1.0,
+        3 * size * patches,
+        (Move(width), Move(width), Move(width)),
+    )
 
 
-def scatter_add(channels: int, patch: Size, patches: Count, target: Size,
-                batch_size: int = 1) -> Operator:
+def scatter_add(
+    channels: int, patch: Size, patches: Count, target: Size, batch_size: int = 1
+) -> Operator:
     """Add P dense patches to the identity at their places (fused scatter and add).
 
     The identity is read and the output written whole: skipped pixels carry ReLU(identity).
     """
     height, width = patch
     whole = batch_size * channels * target[0] * target[1]
-    return Operator('scatter_add', patches, channels, height, width, 1.0,
-                    channels * height * width * patches + 2 * whole,
-                    (Move(width), Move(target[1]), Move(target[1])), is_patch=True)
+    return Operator(
+        'scatter_add',
+        patches,
+        channels,
+        height,
+        width,
+        1.0,
+        channels * height * width * patches + 2 * whole,
+        (Move(width), Move(target[1]), Move(target[1])),
+        is_patch=True,
+    )
 
 
-def pooling(name: str, channels: int, height: int, width: int, kernel: int = 2, stride: int = 2,
-            patches: Count = 1) -> Operator:
+def pooling(
+    name: str,
+    channels: int,
+    height: int,
+    width: int,
+    kernel: int = 2,
+    stride: int = 2,
+    patches: Count = 1,
+) -> Operator:
     """Max or average pooling to height x width outputs."""
     source = channels * height * stride * width * stride
-    return Operator(name, patches, channels, height, width, kernel ** 2,
-                    patches * (source + channels * height * width),
-                    (Move(width, kernel, stride), Move(width)))
+    return Operator(
+        name,
+        patches,
+        channels,
+        height,
+        width,
+        kernel**2,
+        patches * (source + channels * height * width),
+        (Move(width, kernel, stride), Move(width)),
+    )
 
 
-def global_pool(name: str, channels: int, patch: Size, patches: Count,
-                images: int = 1) -> Operator:
+def global_pool(name: str, channels: int, patch: Size, patches: Count, images: int = 1) -> Operator:
     """Mean over all pixels: ``patches`` patches of ``patch`` pixels down to one value a channel.
 
     Partial sums of the patches are added up on chip; one value per channel and image goes out.
     """
     height, width = patch
     size = channels * height * width
-    return Operator(name, patches, channels, 1, 1, float(height * width),
-                    size * patches + channels * images,
-                    (Move(1, depth=height * width), Move(1)))
+    return Operator(
+        name,
+        patches,
+        channels,
+        1,
+        1,
+        float(height * width),
+        size * patches + channels * images,
+        (Move(1, depth=height * width), Move(1)),
+    )
 
 
 def scale(channels: int, patch: Size, patches: Count, is_patch: bool = False) -> Operator:
     """Multiply each channel by its attention (last step of squeeze and excitation)."""
     height, width = patch
     size = channels * height * width
-    return Operator('se_scale', patches, channels, height, width, 1.0,
-                    2 * size * patches + channels, (Move(width), Move(width)), is_patch=is_patch)
+    return Operator(
+        'se_scale',
+        patches,
+        channels,
+        height,
+        width,
+        1.0,
+        2 * size * patches + channels,
+        (Move(width), Move(width)),
+        is_patch=is_patch,
+    )
 
 
 def fully_connected(name: str, in_channels: int, out_channels: int, images: int = 1) -> Operator:

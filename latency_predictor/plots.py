@@ -16,19 +16,28 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ['PLOT_SUFFIXES', 'check_suffix', 'plot_frontier', 'plot_ratio_over_granularity',
-           'plot_ratio_over_rate', 'read_frontier', 'render']
+__all__ = [
+    'PLOT_SUFFIXES',
+    'check_suffix',
+    'plot_frontier',
+    'plot_ratio_over_granularity',
+    'plot_ratio_over_rate',
+    'read_frontier',
+    'render',
+]
 
 PLOT_SUFFIXES = ('.png', '.pdf', '.svg')
 
 
 def _panels(count: int, title: str) -> tuple[Figure, Sequence[Axes]]:
     import matplotlib
+
     matplotlib.use('Agg')
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, count, figsize=(3.4 * count, 3.2), squeeze=False,
-                                   layout='constrained')
+    figure, axes = pyplot.subplots(
+        1, count, figsize=(3.4 * count, 3.2), squeeze=False, layout='constrained'
+    )
     figure.suptitle(title)
     return figure, axes[0]
 
@@ -40,8 +49,11 @@ def plot_ratio_over_rate(stages: Sequence[StageCurves], title: str) -> Figure:
         for size, ratio in zip(curves.granularities, curves.ratio, strict=True):
             axis.plot(curves.activation_rates, ratio, marker='.', label=f'S = {size}')
         axis.axhline(1, color='grey', linewidth=0.8, linestyle='--')
-        axis.set(title=f'stage {curves.stage + 1}', xlabel='activation rate r',
-                 ylabel=r'latency ratio $r_\ell$')
+        axis.set(
+            title=f'stage {curves.stage + 1}',
+            xlabel='activation rate r',
+            ylabel=r'latency ratio $r_\ell$',
+        )
         axis.legend(fontsize='x-small')
     return figure
 
@@ -51,11 +63,15 @@ def plot_ratio_over_granularity(stages: Sequence[StageCurves], title: str) -> Fi
     figure, axes = _panels(len(stages), title)
     for axis, curves in zip(axes, stages, strict=True):
         for index, rate in enumerate(curves.activation_rates):
-            axis.plot(curves.granularities, curves.ratio[:, index], marker='.',
-                      label=f'r = {rate:g}')
+            axis.plot(
+                curves.granularities, curves.ratio[:, index], marker='.', label=f'r = {rate:g}'
+            )
         axis.axhline(1, color='grey', linewidth=0.8, linestyle='--')
-        axis.set(title=f'stage {curves.stage + 1}', xlabel='granularity S',
-                 ylabel=r'latency ratio $r_\ell$')
+        axis.set(
+            title=f'stage {curves.stage + 1}',
+            xlabel='granularity S',
+            ylabel=r'latency ratio $r_\ell$',
+        )
         axis.set_xscale('log', base=2)
         axis.set_xticks(curves.granularities, labels=[str(s) for s in curves.granularities])
         axis.legend(fontsize='x-small')
@@ -75,15 +91,18 @@ def read_frontier(path: str | Path) -> list[tuple[str, float, float]]:
         reader = csv.DictReader(lines)
         missing = {'label', 'latency_ms', 'accuracy'} - set(reader.fieldnames or ())
         if missing:
-            raise ValueError(f"{path}: column '{sorted(missing)[0]}' is missing, the header must "
-                             'be label,latency_ms,accuracy')
+            raise ValueError(
+                f"{path}: column '{sorted(missing)[0]}' is missing, the header must "
+                'be label,latency_ms,accuracy'
+            )
         points = []
         for number, row in enumerate(reader, start=2):
             try:
                 points.append((row['label'], float(row['latency_ms']), float(row['accuracy'])))
             except (TypeError, ValueError):
-                raise ValueError(f'{path}, line {number}: latency_ms and accuracy must be '
-                                 'numbers') from None
+                raise ValueError(
+                    f'{path}, line {number}: latency_ms and accuracy must be numbers'
+                ) from None
     if not points:
         raise ValueError(f'{path} has no data below its header')
     return points
@@ -97,8 +116,9 @@ def plot_frontier(points: Sequence[tuple[str, float, float]], title: str) -> Fig
         axis.plot(*zip(*line, strict=True), marker='o', label=label)
     ordered = sorted((x, -y) for _, x, y in points)
     best = np.maximum.accumulate([-y for _, y in ordered])
-    axis.step([x for x, _ in ordered], best, where='post', color='grey', linestyle='--',
-              label='frontier')
+    axis.step(
+        [x for x, _ in ordered], best, where='post', color='grey', linestyle='--', label='frontier'
+    )
     axis.set(xlabel='latency (ms)', ylabel='accuracy (%)')
     axis.legend(fontsize='x-small')
     return figure

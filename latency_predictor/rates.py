@@ -12,11 +12,9 @@ import functools
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .spec import BlockSpec
+from .spec import KERNEL, BlockSpec
 
 __all__ = ['active_patches', 'check_rate', 'expected_dilated_rate']
-
-KERNEL = 3  # the convolution inside every block is 3x3
 
 
 def check_rate(field: str, rate: ArrayLike) -> np.ndarray:
@@ -31,8 +29,7 @@ def check_rate(field: str, rate: ArrayLike) -> np.ndarray:
     return values
 
 
-def active_patches(block: BlockSpec, activation_rate: ArrayLike,
-                   batch_size: int = 1) -> np.ndarray:
+def active_patches(block: BlockSpec, activation_rate: ArrayLike, batch_size: int = 1) -> np.ndarray:
     """P: computed patches in a batch, r times the patches of the coarse mask, rounded up."""
     rows, columns = block.grid
     # Without the margin a rate that is an exact share of patches may round up by one patch.
@@ -40,8 +37,9 @@ def active_patches(block: BlockSpec, activation_rate: ArrayLike,
     return batch_size * np.ceil(exact - 1e-9)
 
 
-def expected_dilated_rate(activation_rate: ArrayLike, granularity: int, stride: int = 1,
-                          dilation: int = 1) -> np.ndarray:
+def expected_dilated_rate(
+    activation_rate: ArrayLike, granularity: int, stride: int = 1, dilation: int = 1
+) -> np.ndarray:
     """Expected r_dilated when the patches of the coarse mask are active independently.
 
     A pixel of conv1's output is needed if any of the patches within reach of the 3x3 window is

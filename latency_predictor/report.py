@@ -38,8 +38,10 @@ def load_report(path: str | Path) -> MeasuredRates:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"latency report '{path}' does not exist: a test run with the "
-                                'latency report hook writes it')
+        raise FileNotFoundError(
+            f"latency report '{path}' does not exist: a test run with the "
+            'latency report hook writes it'
+        )
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -55,5 +57,6 @@ def load_report(path: str | Path) -> MeasuredRates:
     rates = check_rate(f'{path}: activation_rate', [e['activation_rate'] for e in entries])
     dilated: list = [e.get('dilated_rate') for e in entries]
     measured = all(value is not None for value in dilated)
-    return MeasuredRates(network, rates,
-                         check_rate(f'{path}: dilated_rate', dilated) if measured else None)
+    return MeasuredRates(
+        network, rates, check_rate(f'{path}: dilated_rate', dilated) if measured else None
+    )

@@ -93,8 +93,14 @@ class _TileTerms:
 
 
 @functools.lru_cache(maxsize=2048)
-def _tile_terms(outputs: tuple[int, int, int], is_patch: bool, moves: tuple[Move, ...],
-                weights_per_channel: float, layout: tuple[float, bool], exact: bool) -> _TileTerms:
+def _tile_terms(
+    outputs: tuple[int, int, int],
+    is_patch: bool,
+    moves: tuple[Move, ...],
+    weights_per_channel: float,
+    layout: tuple[float, bool],
+    exact: bool,
+) -> _TileTerms:
     """Terms of all tiles of ``outputs`` = (C, S1, S2).
 
     Args:
@@ -103,22 +109,35 @@ def _tile_terms(outputs: tuple[int, int, int], is_patch: bool, moves: tuple[Move
     """
     transaction, channels_last = layout
     channels, height, width = outputs
-    channel, row, column = (grid.ravel() for grid in np.meshgrid(
-        tile_candidates(channels, exact), tile_candidates(height, exact or is_patch),
-        tile_candidates(width, exact or is_patch), indexing='ij'))
+    channel, row, column = (
+        grid.ravel()
+        for grid in np.meshgrid(
+            tile_candidates(channels, exact),
+            tile_candidates(height, exact or is_patch),
+            tile_candidates(width, exact or is_patch),
+            indexing='ij',
+        )
+    )
     tiles_per_patch = np.ceil(channels / channel) * np.ceil(height / row) * np.ceil(width / column)
     moved = []
     for move in moves:
         pixel = (move.group_channels or channel) if channels_last else 1
-        moved.append(move.elements(channels, channel, row, column) / transaction_efficiency(
-            pixel * column, pixel * (move.pitch - column), transaction))
-    return _TileTerms(np.stack([channel, row, column], -1), tiles_per_patch,
-                      weights_per_channel * channel, moved[0] * tiles_per_patch,
-                      sum(moved[1:]) * tiles_per_patch)
+        moved.append(
+            move.elements(channels, channel, row, column)
+            / transaction_efficiency(pixel * column, pixel * (move.pitch - column), transaction)
+        )
+    return _TileTerms(
+        np.stack([channel, row, column], -1),
+        tiles_per_patch,
+        weights_per_channel * channel,
+        moved[0] * tiles_per_patch,
+        sum(moved[1:]) * tiles_per_patch,
+    )
 
 
-def _onchip_elements(operator: Operator, terms: _TileTerms, patches: np.ndarray,
-                     count: np.ndarray, reuse: bool) -> np.ndarray:
+def _onchip_elements(
+    operator: Operator, terms: _TileTerms, patches: np.ndarray, count: np.ndarray, reuse: bool
+) -> np.ndarray:
     """Elements between on-chip memory and the engines, (R, T, M), in units of useful ones."""
     each = patches[:, None, None]
     total = count * terms.weights
@@ -131,8 +150,9 @@ def _onchip_elements(operator: Operator, terms: _TileTerms, patches: np.ndarray,
     return total + each * terms.other_moved
 
 
-def _offchip_seconds(operator: Operator, device: Device, patches: np.ndarray,
-                     element: int) -> np.ndarray:
+def _offchip_seconds(
+    operator: Operator, device: Device, patches: np.ndarray, element: int
+) -> np.ndarray:
     """(R,) seconds of off-chip traffic.
 
     Of a working set that exceeds the on-chip capacity, the excess share is off-chip: an access
@@ -153,8 +173,9 @@ def _computed_share(operator: Operator, device: Device) -> np.ndarray:
     return np.atleast_1d(share)
 
 
-def schedule(operator: Operator, device: Device, precision: str = 'fp32',
-             tiles: str = 'paper') -> Schedule:
+def schedule(
+    operator: Operator, device: Device, precision: str = 'fp32', tiles: str = 'paper'
+) -> Schedule:
     """Latency of ``operator`` with the best tile for each of its patch counts.
 
     Args:
@@ -166,9 +187,13 @@ def schedule(operator: Operator, device: Device, precision: str = 'fp32',
     element = PRECISION_BYTES[precision]
     exact = tiles == 'divisors'
     terms = _tile_terms(
-        (operator.channels, operator.height, operator.width), operator.is_patch, operator.moves,
-        operator.weights_per_channel, (device.transaction / element, bool(device.channels_last)),
-        exact)
+        (operator.channels, operator.height, operator.width),
+        operator.is_patch,
+        operator.moves,
+        operator.weights_per_channel,
+        (device.transaction / element, bool(device.channels_last)),
+        exact,
+    )
     together = patches_together(patches.max(), exact)[:, None]  # (T, 1): T_P
 
     outputs = together * terms.edges.prod(-1)  # (T, M): x
@@ -192,9 +217,16 @@ def schedule(operator: Operator, device: Device, precision: str = 'fp32',
     return _pick(operator, device, patches, together, terms, data, computation, total)
 
 
-def _pick(operator: Operator, device: Device, patches: np.ndarray, together: np.ndarray,
-          terms: _TileTerms, data: np.ndarray, computation: np.ndarray,
-          total: np.ndarray) -> Schedule:
+def _pick(
+    operator: Operator,
+    device: Device,
+    patches: np.ndarray,
+    together: np.ndarray,
+    terms: _TileTerms,
+    data: np.ndarray,
+    computation: np.ndarray,
+    total: np.ndarray,
+) -> Schedule:
     """Reduce (R, T, M) latencies to the chosen tile of each patch count."""
     flat = total.reshape(len(patches), -1)
     best = flat.argmin(-1)
@@ -204,6 +236,10 @@ def _pick(operator: Operator, device: Device, patches: np.ndarray, together: np.
     shape = np.shape(operator.patches)
     tile = np.concatenate([together[chosen_t], terms.edges[chosen_m]], -1).astype(int)
     return Schedule(
-        operator.name, data.reshape(len(patches), -1)[rows, best].reshape(shape),
-        computation.reshape(len(patches), -1)[rows, best].reshape(shape), launch,
-        flat[rows, best].reshape(shape) + launch, tile.reshape(*shape, 4))
+        operator.name,
+        data.reshape(len(patches), -1)[rows, best].reshape(shape),
+        computation.reshape(len(patches), -1)[rows, best].reshape(shape),
+        launch,
+        flat[rows, best].reshape(shape) + launch,
+        tile.reshape(*shape, 4),
+    )

@@ -15,8 +15,15 @@ from .rates import check_rate
 from .schedule import schedule
 from .spec import BlockSpec, NetworkSpec
 
-__all__ = ['KNEE_TOLERANCE', 'Candidate', 'SearchResult', 'StageCurves', 'legal_granularities',
-           'search_granularity', 'sweep']
+__all__ = [
+    'KNEE_TOLERANCE',
+    'Candidate',
+    'SearchResult',
+    'StageCurves',
+    'legal_granularities',
+    'search_granularity',
+    'sweep',
+]
 
 # A larger S is worth its lost flexibility only if it lowers r_l by more than this. It is where
 # Section 4.2 draws the line on V100: S = 8 to 28 "brings very little improvement".
@@ -33,7 +40,8 @@ def legal_granularities(network: NetworkSpec) -> tuple[tuple[int, ...], ...]:
     maps = {block.stage: max(block.height, block.width) for block in network.blocks}
     return tuple(
         tuple(s for s in range(1, edge + 1) if edge % s == 0 and s < maps[stage]) or (1,)
-        for stage, edge in sorted(edges.items()))
+        for stage, edge in sorted(edges.items())
+    )
 
 
 @dataclass(frozen=True)
@@ -67,8 +75,12 @@ class StageCurves:
         return self.granularities[int(np.argmax(ratio - best_beyond <= tolerance))]
 
 
-def sweep(model: LatencyModel, network: NetworkSpec, activation_rates: Sequence[float],
-          granularities: Sequence[Sequence[int]] | None = None) -> tuple[StageCurves, ...]:
+def sweep(
+    model: LatencyModel,
+    network: NetworkSpec,
+    activation_rates: Sequence[float],
+    granularities: Sequence[Sequence[int]] | None = None,
+) -> tuple[StageCurves, ...]:
     """Latency of every stage at every S and r.
 
     Args:
@@ -81,14 +93,18 @@ def sweep(model: LatencyModel, network: NetworkSpec, activation_rates: Sequence[
     stages = sorted({block.stage for block in network.blocks})
     tried = legal_granularities(network) if granularities is None else granularities
     if len(tried) != len(stages):
-        raise ValueError(f'granularities lists {len(tried)} stages, {network.name} has '
-                         f'{len(stages)}')
-    return tuple(_stage_curves(model, network, stage, tuple(sizes), rates)
-                 for stage, sizes in zip(stages, tried, strict=True))
+        raise ValueError(
+            f'granularities lists {len(tried)} stages, {network.name} has {len(stages)}'
+        )
+    return tuple(
+        _stage_curves(model, network, stage, tuple(sizes), rates)
+        for stage, sizes in zip(stages, tried, strict=True)
+    )
 
 
-def _stage_curves(model: LatencyModel, network: NetworkSpec, stage: int, sizes: tuple[int, ...],
-                  rates: np.ndarray) -> StageCurves:
+def _stage_curves(
+    model: LatencyModel, network: NetworkSpec, stage: int, sizes: tuple[int, ...], rates: np.ndarray
+) -> StageCurves:
     counts: dict[BlockSpec, int] = {}
     for block in network.blocks:
         if block.stage == stage:
@@ -142,9 +158,13 @@ class SearchResult:
     stage_ratios: tuple[Mapping[int, float], ...]
 
 
-def search_granularity(model: LatencyModel, network: NetworkSpec, activation_rate: float = 0.5,
-                       granularities: Sequence[Sequence[int]] | None = None,
-                       tolerance: float = KNEE_TOLERANCE) -> SearchResult:
+def search_granularity(
+    model: LatencyModel,
+    network: NetworkSpec,
+    activation_rate: float = 0.5,
+    granularities: Sequence[Sequence[int]] | None = None,
+    tolerance: float = KNEE_TOLERANCE,
+) -> SearchResult:
     """Rank every S_net by predicted latency and find the knee (Section 4.2).
 
     The latency falls with S while a mask of larger patches is less flexible. Per stage the knee is
@@ -152,21 +172,37 @@ def search_granularity(model: LatencyModel, network: NetworkSpec, activation_rat
     """
     curves = sweep(model, network, [activation_rate], granularities)
     other_us = sum(
-        float(schedule(layer_operator(layer, model.batch_size), model.device, model.precision,
-                       model.tiles).total) * 1e6 for layer in (*network.stem, *network.head))
+        float(
+            schedule(
+                layer_operator(layer, model.batch_size), model.device, model.precision, model.tiles
+            ).total
+        )
+        * 1e6
+        for layer in (*network.stem, *network.head)
+    )
     static_us = other_us + sum(curve.static_us for curve in curves)
 
     def candidate(choice: Sequence[int]) -> Candidate:
-        dynamic = other_us + sum(float(curve.dynamic_us[i, 0])
-                                 for curve, i in zip(curves, choice, strict=True))
+        dynamic = other_us + sum(
+            float(curve.dynamic_us[i, 0]) for curve, i in zip(curves, choice, strict=True)
+        )
         sizes = tuple(curve.granularities[i] for curve, i in zip(curves, choice, strict=True))
         return Candidate(sizes, dynamic * 1e-3, dynamic / static_us)
 
-    everything = [candidate(choice) for choice in
-                  itertools.product(*(range(len(curve.granularities)) for curve in curves))]
+    everything = [
+        candidate(choice)
+        for choice in itertools.product(*(range(len(curve.granularities)) for curve in curves))
+    ]
     knee = tuple(curve.granularities.index(curve.knee(0, tolerance)) for curve in curves)
     return SearchResult(
-        model.device.name, network.name, float(activation_rate), static_us * 1e-3,
-        tuple(sorted(everything, key=lambda c: (c.dynamic_ms, c.granularity))), candidate(knee),
-        tuple({s: float(r) for s, r in zip(curve.granularities, curve.ratio[:, 0], strict=True)}
-              for curve in curves))
+        model.device.name,
+        network.name,
+        float(activation_rate),
+        static_us * 1e-3,
+        tuple(sorted(everything, key=lambda c: (c.dynamic_ms, c.granularity))),
+        candidate(knee),
+        tuple(
+            {s: float(r) for s, r in zip(curve.granularities, curve.ratio[:, 0], strict=True)}
+            for curve in curves
+        ),
+    )

@@ -9,7 +9,6 @@ from __future__ import annotations
 from . import operators as ops
 from .block import static_operators
 from .operators import Operator
-from .rates import KERNEL
 from .spec import BlockSpec
 
 __all__ = ['SKIPPING_MODES', 'skipping_operators']
@@ -20,8 +19,9 @@ SKIPPING_MODES = ('spatial', 'layer', 'channel')
 _REDUCTION = 16
 
 
-def skipping_operators(block: BlockSpec, mode: str, rate: float, channel_group: int = 1,
-                       batch_size: int = 1) -> list[tuple[float, Operator]]:
+def skipping_operators(
+    block: BlockSpec, mode: str, rate: float, channel_group: int = 1, batch_size: int = 1
+) -> list[tuple[float, Operator]]:
     """Operators of a block with the probability that each runs.
 
     Args:
@@ -31,42 +31,55 @@ def skipping_operators(block: BlockSpec, mode: str, rate: float, channel_group: 
         rate: activation rate in [0, 1], a scalar.
         channel_group: channels that share one decision in channel skipping.
     """
-    decision = _masker(block, 1 if mode == 'layer' else block.mid_channels // channel_group,
-                       batch_size)
+    decision = _masker(
+        block, 1 if mode == 'layer' else block.mid_channels // channel_group, batch_size
+    )
     if mode == 'layer':
-        return decision + [(1.0 if operator.name == 'shortcut' else rate, operator)
-                           for operator in static_operators(block, batch_size)]
-    return decision + [(1.0, _narrowed(block, operator, rate, channel_group, batch_size))
-                       for operator in static_operators(block, batch_size)]
+        return decision + [
+            (1.0 if operator.name == 'shortcut' else rate, operator)
+            for operator in static_operators(block, batch_size)
+        ]
+    return decision + [
+        (1.0, _narrowed(block, operator, rate, channel_group, batch_size))
+        for operator in static_operators(block, batch_size)
+    ]
 
 
 def _masker(block: BlockSpec, outputs: int, batch_size: int) -> list[tuple[float, Operator]]:
     """Global mean of the input and a small perceptron that decides."""
-    size = (block.height * block.stride, block.width * block.stride)
+    size = block.source
     hidden = max(1, outputs // _REDUCTION)
-    return [(1.0, operator) for operator in (
-        ops.global_pool('masker_pool', block.in_channels, size, batch_size, batch_size),
-        ops.fully_connected('masker_fc1', block.in_channels, hidden, batch_size),
-        ops.fully_connected('masker_fc2', hidden, outputs, batch_size))]
+    return [
+        (1.0, operator)
+        for operator in (
+            ops.global_pool('masker_pool', block.in_channels, size, batch_size, batch_size),
+            ops.fully_connected('masker_fc1', block.in_channels, hidden, batch_size),
+            ops.fully_connected('masker_fc2', hidden, outputs, batch_size),
+        )
+    ]
 
 
-def _narrowed(block: BlockSpec, operator: Operator, rate: float, group: int,
-              batch_size: int) -> Operator:
+def _narrowed(
+    block: BlockSpec, operator: Operator, rate: float, group: int, batch_size: int
+) -> Operator:
     """The operator with the block's inner channels reduced to the active ones."""
     outer, inner = block.in_channels, block.mid_channels
     output = (block.height, block.width)
-    source = (block.height * block.stride, block.width * block.stride)
     basic = block.kind == 'basic'
     common = {'granularity': group, 'patches': batch_size}
     if operator.name == 'conv1':
-        kernel, stride, size = (KERNEL, block.stride, output) if basic else (1, 1, source)
-        return ops.channel_dynamic_convolution('conv1', outer, inner, *size, 1.0, rate, kernel,
-                                               stride, **common)
+        kernel, stride, _ = block.conv1
+        return ops.channel_dynamic_convolution(
+            'conv1', outer, inner, *block.conv1_map, 1.0, rate, kernel, stride, **common
+        )
     if operator.name == 'conv2':
         kept = 1.0 if basic else rate  # the second 3x3 of a basic block makes the output
-        return ops.channel_dynamic_convolution('conv2', inner, inner, *output, rate, kept, KERNEL,
-                                               1 if basic else block.stride, block.groups, **common)
+        kernel, stride, _ = block.conv2
+        return ops.channel_dynamic_convolution(
+            'conv2', inner, inner, *output, rate, kept, kernel, stride, block.groups, **common
+        )
     if operator.name == 'conv3':
-        return ops.channel_dynamic_convolution('conv3', inner, block.out_channels, *output, rate,
-                                               1.0, **common)
+        return ops.channel_dynamic_convolution(
+            'conv3', inner, block.out_channels, *output, rate, 1.0, **common
+        )
     return operator

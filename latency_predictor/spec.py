@@ -17,6 +17,7 @@ import yaml
 
 __all__ = ['LayerSpec', 'BlockSpec', 'NetworkSpec', 'BLOCK_KINDS', 'LAYER_KINDS']
 
+KERNEL = 3  # edge of a 3x3 convolution
 BLOCK_KINDS = ('bottleneck', 'basic')
 LAYER_KINDS = ('conv', 'max_pool', 'avg_pool', 'fc')
 
@@ -44,8 +45,9 @@ def _from_mapping(cls: type[Spec], owner: str, entry: Any) -> Spec:
     unknown = [key for key in entry if key not in fields]
     if unknown:
         raise ValueError(f"{owner}: unknown field '{unknown[0]}', allowed: {', '.join(fields)}")
-    missing = [name for name, f in fields.items()
-               if f.default is dataclasses.MISSING and name not in entry]
+    missing = [
+        name for name, f in fields.items() if f.default is dataclasses.MISSING and name not in entry
+    ]
     if missing:
         raise ValueError(f"{owner}: field '{missing[0]}' is missing")
     return cls(**entry)
@@ -75,19 +77,22 @@ class LayerSpec:
     def __post_init__(self) -> None:
         owner = f"layer '{self.kind}'"
         _require_kind(owner, self.kind, LAYER_KINDS)
-        _require_positive(owner, self, tuple(
-            f.name for f in dataclasses.fields(self) if f.name != 'kind'))
+        _require_positive(
+            owner, self, tuple(f.name for f in dataclasses.fields(self) if f.name != 'kind')
+        )
         for name in ('in_channels', 'out_channels'):
             if getattr(self, name) % self.groups:
-                raise ValueError(f'{owner}: groups is {self.groups}, it must divide {name} '
-                                 f'= {getattr(self, name)}')
+                raise ValueError(
+                    f'{owner}: groups is {self.groups}, it must divide {name} '
+                    f'= {getattr(self, name)}'
+                )
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates for one image; pooling counts none."""
         if self.kind not in ('conv', 'fc'):
             return 0
-        per_output = self.in_channels // self.groups * self.kernel ** 2
+        per_output = self.in_channels // self.groups * self.kernel**2
         return per_output * self.out_channels * self.height * self.width
 
 
@@ -107,6 +112,11 @@ class BlockSpec:
         shortcut: True when the identity goes through a (dense) 1x1 convolution.
         granularity: S, edge of a patch in output pixels; None is a static block.
         se_channels: channels inside a squeeze-and-excitation after the 3x3 convolution; 0 is none.
+        conv1_stride: stride of the first convolution; None is that of the block in a basic block
+            and 1 in a bottleneck, where style 'caffe' has the block's, too.
+        conv1_dilation, conv2_dilation: of the first and the second convolution; None puts the
+            block's dilation where it has one: into conv1 of a basic block, conv2 of a bottleneck.
+        input_size: (height, width) of the block's input; None is its output times the stride.
     """
 
     name: str
@@ -123,24 +133,80 @@ class BlockSpec:
     shortcut: bool = False
     granularity: int | None = None
     se_channels: int = 0
+    conv1_stride: int | None = None
+    conv1_dilation: int | None = None
+    conv2_dilation: int | None = None
+    input_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         owner = f"block '{self.name}'"
         _require_kind(owner, self.kind, BLOCK_KINDS)
-        _require_positive(owner, self, (
-            'in_channels', 'mid_channels', 'out_channels', 'height', 'width', 'stride', 'dilation',
-            'groups'))
+        _require_positive(
+            owner,
+            self,
+            (
+                'in_channels',
+                'mid_channels',
+                'out_channels',
+                'height',
+                'width',
+                'stride',
+                'dilation',
+                'groups',
+            ),
+        )
         if not isinstance(self.stage, int) or self.stage < 0:
             raise ValueError(f'{owner}: stage is {self.stage!r}, it must be an integer >= 0')
         if not isinstance(self.se_channels, int) or self.se_channels < 0:
             raise ValueError(f'{owner}: se_channels is {self.se_channels!r}, it must be >= 0')
         if self.mid_channels % self.groups:
-            raise ValueError(f'{owner}: groups is {self.groups}, it must divide mid_channels = '
-                             f'{self.mid_channels}')
+            raise ValueError(
+                f'{owner}: groups is {self.groups}, it must divide mid_channels = '
+                f'{self.mid_channels}'
+            )
         if self.kind == 'basic' and (self.mid_channels != self.out_channels or self.groups != 1):
-            raise ValueError(f'{owner}: a basic block has groups 1 and mid_channels equal to '
-                             f'out_channels = {self.out_channels}, not {self.mid_channels}')
+            raise ValueError(
+                f'{owner}: a basic block has groups 1 and mid_channels equal to '
+                f'out_channels = {self.out_channels}, not {self.mid_channels}'
+            )
+        if self.stride % self.conv1[1]:
+            raise ValueError(
+                f'{owner}: conv1_stride is {self.conv1_stride}, it must divide stride '
+                f'= {self.stride}'
+            )
+        if self.input_size is not None:  # only what the output does not say
+            usual = (self.height * self.stride, self.width * self.stride)
+            size = None if tuple(self.input_size) == usual else tuple(self.input_size)
+            object.__setattr__(self, 'input_size', size)
         self._check_granularity(owner)
+
+    @property
+    def conv1(self) -> tuple[int, int, int]:
+        """Kernel, stride and dilation of the first convolution."""
+        basic = self.kind == 'basic'
+        stride = self.conv1_stride or (self.stride if basic else 1)
+        return (
+            KERNEL if basic else 1,
+            stride,
+            self.conv1_dilation or (self.dilation if basic else 1),
+        )
+
+    @property
+    def conv2(self) -> tuple[int, int, int]:
+        """Kernel, stride and dilation of the second convolution."""
+        dilation = self.conv2_dilation or (1 if self.kind == 'basic' else self.dilation)
+        return KERNEL, self.stride // self.conv1[1], dilation
+
+    @property
+    def source(self) -> tuple[int, int]:
+        """(height, width) of the input."""
+        return self.input_size or (self.height * self.stride, self.width * self.stride)
+
+    @property
+    def conv1_map(self) -> tuple[int, int]:
+        """(height, width) of the first convolution's output."""
+        rows, columns = self.source
+        return -(-rows // self.conv1[1]), -(-columns // self.conv1[1])
 
     def _check_granularity(self, owner: str) -> None:
         if self.granularity is None:
@@ -148,8 +214,10 @@ class BlockSpec:
         largest = max(self.height, self.width)
         legal = isinstance(self.granularity, int) and not isinstance(self.granularity, bool)
         if not legal or not 1 <= self.granularity <= largest:
-            raise ValueError(f'{owner}: granularity is {self.granularity!r}, it must be an integer '
-                             f'from 1 to {largest}, the longer edge of its output map')
+            raise ValueError(
+                f'{owner}: granularity is {self.granularity!r}, it must be an integer '
+                f'from 1 to {largest}, the longer edge of its output map'
+            )
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -221,15 +289,23 @@ class NetworkSpec:
                 raise ValueError(f'network: {key} must be a list')
             return tuple(_from_mapping(spec_class, f'{key}[{i}]', x) for i, x in enumerate(items))
 
-        return cls(str(entry['name']), tuple(size), read(BlockSpec, 'blocks'),
-                   read(LayerSpec, 'stem'), read(LayerSpec, 'head'))
+        return cls(
+            str(entry['name']),
+            tuple(size),
+            read(BlockSpec, 'blocks'),
+            read(LayerSpec, 'stem'),
+            read(LayerSpec, 'head'),
+        )
 
     def save(self, path: str | Path) -> None:
         """Write YAML or JSON (by suffix), whole or not at all."""
         path = Path(path)
         content = self.to_dict()
-        text = (json.dumps(content, indent=2) if path.suffix == '.json'
-                else yaml.safe_dump(content, sort_keys=False))
+        text = (
+            json.dumps(content, indent=2)
+            if path.suffix == '.json'
+            else yaml.safe_dump(content, sort_keys=False)
+        )
         temporary = path.with_name(path.name + '.tmp')
         temporary.write_text(text, encoding='utf-8')
         os.replace(temporary, path)
@@ -243,8 +319,9 @@ class NetworkSpec:
         try:
             return cls.from_dict(yaml.safe_load(path.read_text(encoding='utf-8')))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f'{path} is not readable YAML or JSON: '
-                             f'{" ".join(str(error).split())}') from None
+            raise ValueError(
+                f'{path} is not readable YAML or JSON: {" ".join(str(error).split())}'
+            ) from None
 
 
 def parse_granularity(granularity: Granularity, stages: int) -> tuple[int | None, ...]:
@@ -257,6 +334,7 @@ def parse_granularity(granularity: Granularity, stages: int) -> tuple[int | None
     except (TypeError, ValueError):
         sizes = ()
     if len(sizes) != stages:
-        raise ValueError(f'granularity is {granularity!r}: give {stages} integers, one per stage, '
-                         "like '4-4-7-1'")
+        raise ValueError(
+            f"granularity is {granularity!r}: give {stages} integers, one per stage, like '4-4-7-1'"
+        )
     return sizes

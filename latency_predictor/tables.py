@@ -17,8 +17,18 @@ from .builders import resnet
 from .macs import rate_for_macs_ratio
 from .model import LatencyModel
 
-__all__ = ['DEVICES', 'TABLE_1', 'TABLE_2', 'TABLE_3', 'Cell', 'FusionRow', 'PublishedRow',
-           'cell_errors', 'detection_table', 'fusion_table']
+__all__ = [
+    'DEVICES',
+    'TABLE_1',
+    'TABLE_2',
+    'TABLE_3',
+    'Cell',
+    'FusionRow',
+    'PublishedRow',
+    'cell_errors',
+    'detection_table',
+    'fusion_table',
+]
 
 DEVICES = ('v100', 'gtx1080', 'tx2')
 DETECTION_INPUT = (800, 1344)
@@ -44,8 +54,12 @@ class PublishedRow:
 
 
 # Table 1: (masker-conv1, gather-conv2, scatter-add) fused -> us on V100, stage 1, S = 4, r = 0.6.
-TABLE_1 = (((False, False, False), 163.2), ((True, False, False), 90.1),
-           ((True, True, False), 86.7), ((True, True, True), 71.4))
+TABLE_1 = (
+    ((False, False, False), 163.2),
+    ((True, False, False), 90.1),
+    ((True, True, False), 86.7),
+    ((True, True, True), 71.4),
+)
 
 _STATIC = (39.5, 119.3, 729.4)
 
@@ -119,20 +133,34 @@ def fusion_table(model: LatencyModel, block_name: str = 'layer1.0') -> tuple[Fus
     return tuple(rows)
 
 
-def detection_table(table: tuple[PublishedRow, ...], models: dict[str, LatencyModel] | None = None,
-                    ) -> tuple[Cell, ...]:
+def detection_table(
+    table: tuple[PublishedRow, ...],
+    models: dict[str, LatencyModel] | None = None,
+) -> tuple[Cell, ...]:
     """Every latency of Table 2 or 3, row by row."""
     models = models or {name: LatencyModel(name) for name in DEVICES}
     dense = table[0]
     cells = []
     for row in table:
         network = resnet(101, DETECTION_INPUT, row.granularity)
-        rate = 1.0 if row.granularity is None else rate_for_macs_ratio(
-            network, row.gmacs / dense.gmacs)
+        rate = (
+            1.0
+            if row.granularity is None
+            else rate_for_macs_ratio(network, row.gmacs / dense.gmacs)
+        )
         for column, name in enumerate(DEVICES):
             latency = models[name].network(network, rate)
-            cells.append(Cell(row, name, rate, row.latency_ms[column], latency.dynamic_ms,
-                              row.latency_ms[column] / dense.latency_ms[column], latency.ratio))
+            cells.append(
+                Cell(
+                    row,
+                    name,
+                    rate,
+                    row.latency_ms[column],
+                    latency.dynamic_ms,
+                    row.latency_ms[column] / dense.latency_ms[column],
+                    latency.ratio,
+                )
+            )
     return tuple(cells)
 
 
@@ -141,7 +169,8 @@ def cell_errors(cells: Sequence[Cell]) -> dict[str, float]:
     errors = np.array([cell.error for cell in cells])
     ratios = np.array([cell.predicted_ratio - cell.published_ratio for cell in cells])
     return {
-        'mape': float(np.abs(errors).mean()), 'worst': float(np.abs(errors).max()),
+        'mape': float(np.abs(errors).mean()),
+        'worst': float(np.abs(errors).max()),
         'worst_ratio': float(np.abs(ratios).max()),
         'mean_ratio': float(np.abs(ratios).mean()),
         'spearman': spearman([c.published_ms for c in cells], [c.predicted_ms for c in cells]),
@@ -150,6 +179,7 @@ def cell_errors(cells: Sequence[Cell]) -> dict[str, float]:
 
 def spearman(first: Iterable[float], second: Iterable[float]) -> float:
     """Rank correlation; equal values share the mean of their ranks. 1 for fewer than 2 values."""
+
     def ranks(numbers: Iterable[float]) -> np.ndarray:
         values = np.array(list(numbers), float)
         return np.array([(values < v).sum() + ((values == v).sum() - 1) / 2 for v in values])

@@ -1,6 +1,6 @@
 """How well the model does against what the paper and the authors' release say, as Markdown.
 
-``tools/validate_predictor.py`` writes VALIDATION.md from this and from measurements.
+``tools/predictor/validate_predictor.py`` writes VALIDATION.md from this and from measurements.
 """
 
 from __future__ import annotations
@@ -26,14 +26,21 @@ from .tables import (
 __all__ = ['markdown_table', 'paper_sections']
 
 # What the authors' later release predicts at 224 x 224, stem excluded, ms per image.
-_RELEASED = (('resnet101', 'v100', 128, 1.677), ('resnet101', 'tx2', 1, 32.24),
-             ('resnet50', 'v100', 128, 0.908), ('resnet50', 'tx2', 1, 17.23),
-             ('regnety_400mf', 'tx2', 1, 3.65), ('regnety_800mf', 'tx2', 1, 5.41),
-             ('regnety_400mf', 'nano', 1, 7.62), ('regnety_800mf', 'nano', 1, 12.53))
+_RELEASED = (
+    ('resnet101', 'v100', 128, 1.677),
+    ('resnet101', 'tx2', 1, 32.24),
+    ('resnet50', 'v100', 128, 0.908),
+    ('resnet50', 'tx2', 1, 17.23),
+    ('regnety_400mf', 'tx2', 1, 3.65),
+    ('regnety_800mf', 'tx2', 1, 5.41),
+    ('regnety_400mf', 'nano', 1, 7.62),
+    ('regnety_800mf', 'nano', 1, 12.53),
+)
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence]) -> str:
     """A Markdown table; floats with four significant digits."""
+
     def cell(value: object) -> str:
         if isinstance(value, bool):
             return 'yes' if value else 'no'
@@ -46,16 +53,30 @@ def markdown_table(columns: Sequence[str], rows: Iterable[Sequence]) -> str:
 
 def paper_sections() -> str:
     """Tables 1 to 3, what each modelling choice does to them, Section 4.2, the released numbers."""
-    return '\n'.join((_fusion_section(), _detection_section(), _ablation_section(),
-                      _statement_section(), _released_section()))
+    return '\n'.join(
+        (
+            _fusion_section(),
+            _detection_section(),
+            _ablation_section(),
+            _statement_section(),
+            _released_section(),
+        )
+    )
 
 
 def _fusion_section() -> str:
     model = LatencyModel('v100')
     first, later = (fusion_table(model, name) for name in ('layer1.0', 'layer1.1'))
-    rows = [(*a.fused, a.published_us, a.predicted_us,
-             f'{100 * (a.predicted_us / a.published_us - 1):+.1f} %', b.predicted_us)
-            for a, b in zip(first, later, strict=True)]
+    rows = [
+        (
+            *a.fused,
+            a.published_us,
+            a.predicted_us,
+            f'{100 * (a.predicted_us / a.published_us - 1):+.1f} %',
+            b.predicted_us,
+        )
+        for a, b in zip(first, later, strict=True)
+    ]
     times = [row.predicted_us for row in first]
     order = 'as in the paper' if times == sorted(times, reverse=True) else 'NOT as in the paper'
     return f"""## Table 1: operator fusion (V100, stage 1, S = 4, r = 0.6)
@@ -63,8 +84,20 @@ def _fusion_section() -> str:
 The paper does not say which block of stage 1 was run. The first one (64 input channels, shortcut
 convolution not counted) fits better than a later one (256 input channels).
 
-{markdown_table(('masker-conv1', 'gather-conv2', 'scatter-add', 'paper us', 'first block us',
-                 'error', 'later block us'), rows)}
+{
+        markdown_table(
+            (
+                'masker-conv1',
+                'gather-conv2',
+                'scatter-add',
+                'paper us',
+                'first block us',
+                'error',
+                'later block us',
+            ),
+            rows,
+        )
+    }
 - Order of the four rows: {order}.
 - The kernel-launch cost of the discrete GPUs, 5 us, was **fitted to rows 2 to 4** of this table
   (the authors' later release uses 8 us). Tables 2 and 3 below are its test.
@@ -74,11 +107,13 @@ convolution not counted) fits better than a later one (256 input channels).
 
 
 def _detection_section() -> str:
-    parts = ["""## Tables 2 and 3: ResNet-101 backbone at 800 x 1344
+    parts = [
+        """## Tables 2 and 3: ResNet-101 backbone at 800 x 1344
 
 One activation rate for all blocks, solved from the ratio of the FLOPs columns with
 `expected_dilated_rate` for conv1. No constant was fitted on these tables.
-"""]
+"""
+    ]
     everything = {}
     for name, table in (('Table 2', TABLE_2), ('Table 3', TABLE_3)):
         cells = detection_table(table)
@@ -86,12 +121,23 @@ One activation rate for all blocks, solved from the ratio of the FLOPs columns w
         rows = []
         for row in table:
             line = [c for c in cells if c.row is row]
-            rows.append((row.framework, row.granularity or 'static', row.gmacs,
-                         line[0].activation_rate, *(
-                             f'{c.published_ms:g} / {c.predicted_ms:.1f} ({100 * c.error:+.1f} %), '
-                             f'{c.predicted_ratio - c.published_ratio:+.3f}' for c in line)))
-        parts.append(f'### {name}\n\nEach cell: paper ms / predicted ms (error), error of r_l.\n\n'
-                     + markdown_table(('framework', 'S_net', 'G MACs', 'r', *DEVICES), rows))
+            rows.append(
+                (
+                    row.framework,
+                    row.granularity or 'static',
+                    row.gmacs,
+                    line[0].activation_rate,
+                    *(
+                        f'{c.published_ms:g} / {c.predicted_ms:.1f} ({100 * c.error:+.1f} %), '
+                        f'{c.predicted_ratio - c.published_ratio:+.3f}'
+                        for c in line
+                    ),
+                )
+            )
+        parts.append(
+            f'### {name}\n\nEach cell: paper ms / predicted ms (error), error of r_l.\n\n'
+            + markdown_table(('framework', 'S_net', 'G MACs', 'r', *DEVICES), rows)
+        )
     parts.append(_detection_summary(list(everything.values())))
     return '\n'.join(parts)
 
@@ -100,18 +146,42 @@ def _detection_summary(cells: Sequence[Cell]) -> str:
     static = [c for c in cells if c.row.granularity is None]
     dynamic = [c for c in cells if c.row.granularity is not None]
     rows = []
-    for label, chosen in (('static cells', static), ('dynamic cells', dynamic),
-                          *((f'dynamic, {d}', [c for c in dynamic if c.device == d])
-                            for d in DEVICES)):
+    for label, chosen in (
+        ('static cells', static),
+        ('dynamic cells', dynamic),
+        *((f'dynamic, {d}', [c for c in dynamic if c.device == d]) for d in DEVICES),
+    ):
         e = cell_errors(chosen)
-        rows.append((label, len(chosen), f'{100 * e["mape"]:.2f} %', f'{100 * e["worst"]:.1f} %',
-                     f'{e["mean_ratio"]:.3f}', f'{e["worst_ratio"]:.3f}', f'{e["spearman"]:.4f}'))
+        rows.append(
+            (
+                label,
+                len(chosen),
+                f'{100 * e["mape"]:.2f} %',
+                f'{100 * e["worst"]:.1f} %',
+                f'{e["mean_ratio"]:.3f}',
+                f'{e["worst_ratio"]:.3f}',
+                f'{e["spearman"]:.4f}',
+            )
+        )
     beyond = [c for c in dynamic if abs(c.predicted_ratio - c.published_ratio) > 0.03]
-    named = '; '.join(f'{c.row.framework} {c.row.granularity}, t = {c.row.target:g}, on {c.device} '
-                      f'({c.predicted_ratio - c.published_ratio:+.3f})' for c in beyond)
+    named = '; '.join(
+        f'{c.row.framework} {c.row.granularity}, t = {c.row.target:g}, on {c.device} '
+        f'({c.predicted_ratio - c.published_ratio:+.3f})'
+        for c in beyond
+    )
     static_worst = max(abs(c.error) for c in static)
-    table = markdown_table(('cells', 'number', 'MAPE', 'worst', 'mean error of r_l',
-                            'worst error of r_l', 'rank correlation'), rows)
+    table = markdown_table(
+        (
+            'cells',
+            'number',
+            'MAPE',
+            'worst',
+            'mean error of r_l',
+            'worst error of r_l',
+            'rank correlation',
+        ),
+        rows,
+    )
     return f"""### Both tables together
 
 {table}
@@ -131,8 +201,10 @@ def _detection_summary(cells: Sequence[Cell]) -> str:
 
 def _ablation_section() -> str:
     def models(tiles: str | None = None, **changes: Any) -> dict[str, LatencyModel]:
-        return {name: LatencyModel(dataclasses.replace(load_device(name), **changes), tiles=tiles)
-                for name in DEVICES}
+        return {
+            name: LatencyModel(dataclasses.replace(load_device(name), **changes), tiles=tiles)
+            for name in DEVICES
+        }
 
     rows = []
     for label, chosen in (
@@ -146,8 +218,15 @@ def _ablation_section() -> str:
         cells = detection_table(TABLE_2, chosen) + detection_table(TABLE_3, chosen)
         static = cell_errors([c for c in cells if c.row.granularity is None])
         dynamic = cell_errors([c for c in cells if c.row.granularity is not None])
-        rows.append((label, f'{100 * static["worst"]:.1f} %', f'{100 * dynamic["mape"]:.2f} %',
-                     f'{dynamic["mean_ratio"]:.3f}', f'{dynamic["worst_ratio"]:.3f}'))
+        rows.append(
+            (
+                label,
+                f'{100 * static["worst"]:.1f} %',
+                f'{100 * dynamic["mape"]:.2f} %',
+                f'{dynamic["mean_ratio"]:.3f}',
+                f'{dynamic["worst_ratio"]:.3f}',
+            )
+        )
     return f"""## What each choice does to Tables 2 and 3
 
 {markdown_table(('model', 'worst static', 'MAPE dynamic', 'mean error of r_l', 'worst'), rows)}"""
@@ -162,15 +241,19 @@ def _statement_section() -> str:
     cells = [c for c in detection_table(TABLE_2) if c.row.granularity]
 
     def gap(device: str) -> float:
-        gaps = [c.predicted_ratio - c.row.gmacs / TABLE_2[0].gmacs for c in cells
-                if c.device == device]
+        gaps = [
+            c.predicted_ratio - c.row.gmacs / TABLE_2[0].gmacs for c in cells if c.device == device
+        ]
         return sum(gaps) / len(gaps)
 
     def holds(statement: bool) -> str:
         return 'holds' if statement else 'does NOT hold'
 
-    knees = [(name, rate, search_granularity(LatencyModel(name), network, rate).recommended.label)
-             for name in ('v100', 'gtx1080', 'tx2', 'nano') for rate in (0.4, 0.5, 0.6)]
+    knees = [
+        (name, rate, search_granularity(LatencyModel(name), network, rate).recommended.label)
+        for name in ('v100', 'gtx1080', 'tx2', 'nano')
+        for rate in (0.4, 0.5, 0.6)
+    ]
     regnet_knee = search_granularity(LatencyModel('tx2'), regnet('800mf'), 0.5).recommended.label
     return f"""## The statements of Section 4.2
 
@@ -192,8 +275,9 @@ r_l of stage 1 of ResNet-101 on V100:
 def _released_section() -> str:
     rows = []
     for name, device, batch, released in _RELEASED:
-        network = (resnet(int(name[6:])) if name.startswith('resnet')
-                   else regnet(name.partition('_')[2]))
+        network = (
+            resnet(int(name[6:])) if name.startswith('resnet') else regnet(name.partition('_')[2])
+        )
         predicted = []
         for tiles in ('paper', 'divisors'):
             found = LatencyModel(device, batch_size=batch, tiles=tiles).network(network)

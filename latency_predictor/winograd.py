@@ -21,8 +21,9 @@ _TRANSFORM = 30
 _PRODUCTS, _DIRECT_PRODUCTS = 4, 9  # for each output and input channel
 
 
-def winograd_share(block: BlockSpec, activation_rate: ArrayLike = 1.0,
-                   dilated_rate: Count | None = None) -> Count | None:
+def winograd_share(
+    block: BlockSpec, activation_rate: ArrayLike = 1.0, dilated_rate: Count | None = None
+) -> Count | None:
     """Lane operations per multiply-accumulate of the direct convolution, 1 where that is less.
 
     Args:
@@ -34,7 +35,8 @@ def winograd_share(block: BlockSpec, activation_rate: ArrayLike = 1.0,
     Returns:
         Of the shape of the rate, or None where the algorithm does not apply.
     """
-    plain = block.stride == block.dilation == block.groups == 1 and not block.se_channels
+    _, stride, dilation = block.conv2
+    plain = stride == dilation == block.groups == 1 and not block.se_channels
     if block.kind != 'bottleneck' or not plain:
         return None
     rate = np.asarray(activation_rate, float)

@@ -40,21 +40,24 @@ def repo_root() -> Path:
 
 @pytest.fixture(scope='session')
 def load_tool():
-    """A function that imports ``tools/<name>.py``; the tools' own imports work, too."""
+    """A function that imports a tool, wherever below ``tools``; its own imports work, too."""
 
     def load(name: str) -> ModuleType:
         key = f'las_mm_tools_{name}'
         if key not in sys.modules:
-            spec = importlib.util.spec_from_file_location(key, ROOT / 'tools' / f'{name}.py')
+            [path] = (ROOT / 'tools').rglob(f'{name}.py')
+            spec = importlib.util.spec_from_file_location(key, path)
             module = importlib.util.module_from_spec(spec)
             sys.modules[key] = module
             spec.loader.exec_module(module)
         return sys.modules[key]
 
     # At the end: tools/test.py must not hide the standard library's test package.
-    sys.path.append(str(ROOT / 'tools'))
+    folders = [ROOT / 'tools' / part for part in ('', 'benchmarks', 'predictor', 'misc')]
+    sys.path.extend(map(str, folders))
     yield load
-    sys.path.remove(str(ROOT / 'tools'))
+    for folder in folders:
+        sys.path.remove(str(folder))
 
 
 @pytest.fixture

@@ -65,7 +65,10 @@ def classifier(kind: str = 'LASResNet', classes: int = 10) -> ConfigDict:
             loss=dict(type='mmpretrain.CrossEntropyLoss', loss_weight=1.0),
         ),
         data_preprocessor=dict(
-            type='mmpretrain.ClsDataPreprocessor', mean=[127.0] * 3, std=[64.0] * 3
+            type='mmpretrain.ClsDataPreprocessor',
+            mean=[127.0] * 3,
+            std=[64.0] * 3,
+            num_classes=classes,
         ),
     )
 

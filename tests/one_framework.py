@@ -14,7 +14,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 import las_mm  # noqa: F401
-from las_mm.frameworks import require_frameworks
+from las_mm.config.frameworks import require_frameworks
 from las_mm.inference import optimize_for_inference
 
 FRAMEWORK, DATA, WORK_DIR = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])

@@ -18,8 +18,9 @@ def randomize(module: nn.Module, seed: int = 0, masker_bias: float = 0.0) -> nn.
                 part.weight.uniform_(0.5, 1.5)
                 part.bias.normal_(std=0.2)
             if isinstance(part, DynamicBlock):
-                part.masker.conv.weight.normal_()
-                part.masker.conv.bias.copy_(torch.tensor([masker_bias, 0.0]))
+                for masker in part.maskers:
+                    masker.conv.weight.normal_()
+                    masker.conv.bias.copy_(torch.tensor([masker_bias, 0.0]))
     return module.eval()
 
 

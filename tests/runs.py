@@ -30,11 +30,11 @@ class Recorder(Hook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         from las_mm.hooks.model_loss import training_progress
-        from las_mm.losses import bounds
+        from las_mm.losses import open_bounds
 
         temperature = runner.model.backbone.blocks[0].masker.temperature
         rate = runner.optim_wrapper.get_lr()['lr'][0]
-        self.values[runner.iter] = (temperature, rate, *bounds(training_progress(runner), 0.5))
+        self.values[runner.iter] = (temperature, rate, *open_bounds(training_progress(runner), 0.5))
         if runner.iter == self.interrupt_at:
             raise KeyboardInterrupt
 

@@ -17,7 +17,7 @@ from networks import always, bottleneck, decide
 from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from las_mm.accounting import BlockCost, NetworkCost, block_cost, conv_macs
+from las_mm.accounting import BlockCost, NetworkCost, Work, block_cost, conv_macs
 from las_mm.models.backbone import classifier_macs
 from las_mm.models.resnet_torch import TorchLASResNet
 
@@ -46,13 +46,19 @@ def test_a_bottleneck_worked_by_hand():
     cost = block_cost(block, block.trace)
     conv1, conv2, conv3, shortcut = 64 * 4 * 3, 16 * 9 * 3 * 3, 16 * 3 * 6, 16 * 4 * 6
     pooling, logits = 64 * 4, 4 * 4 * 2
-    assert cost == BlockCost(conv1, conv2 + conv3, shortcut, pooling + logits)
+    works = (
+        ('conv1', conv1, ('dilated',)),
+        ('conv2', conv2, ('sites',)),
+        ('conv3', conv3, ('sites',)),
+    )
+    works = tuple(Work(*work) for work in (*works, ('shortcut', shortcut)))
+    assert cost == BlockCost(works, pooling + logits)
     assert cost.static == conv1 + conv2 + conv3 + shortcut
     # The active 2×2 pixels read the 4×4 corner of conv1, whose halo outside the image is zero.
     rate, dilated = block.trace.activation_rate.item(), block.trace.dilated_rate.item()
     assert (rate, dilated) == (4 / 16, 16 / 64)
     wanted = conv1 * 16 / 64 + (conv2 + conv3) * 4 / 16 + shortcut + pooling + logits
-    assert cost.dynamic(rate, dilated) == wanted
+    assert cost.dynamic({'sites': rate, 'dilated': dilated}) == wanted
 
 
 def test_groups_and_bias_of_a_convolution():
@@ -77,11 +83,12 @@ def test_static_macs_agree_with_other_counters(depth, size):
 @given(st.integers(33, 150), st.integers(33, 150))
 def test_dynamic_macs_at_full_rate_are_the_static_ones_and_the_maskers(height, width):
     cost = cost_of(18, (height, width))
-    ones = [1.0] * len(cost.blocks)
-    assert cost.dynamic(ones, ones) == cost.static + sum(block.masker for block in cost.blocks)
-    zeros = [0.0] * len(cost.blocks)
-    rest = sum(block.shortcut + block.masker for block in cost.blocks)
-    assert cost.dynamic(zeros, zeros) == cost.fixed + rest
+    ones = [{'sites': 1.0, 'dilated': 1.0}] * len(cost.blocks)
+    assert cost.dynamic(ones) == cost.static + sum(block.maskers for block in cost.blocks)
+    zeros = [{'sites': 0.0, 'dilated': 0.0}] * len(cost.blocks)
+    always = [work for block in cost.blocks for work in block.works if work.name == 'shortcut']
+    rest = sum(work.macs for work in always) + sum(block.maskers for block in cost.blocks)
+    assert cost.dynamic(zeros) == cost.fixed + rest
 
 
 def test_resnet101_at_224_is_the_paper_s():
@@ -101,10 +108,15 @@ def test_resnet101_over_coco_is_the_paper_s(multiple):
 
 
 def test_cost_scales_the_rates_and_is_differentiable():
-    cost = NetworkCost(fixed=100, blocks=(BlockCost(10, 20, 5, 1), BlockCost(30, 40, 0, 2)))
+    def block(first, rest, shortcut, maskers):
+        works = Work('conv1', first, ('dilated',)), Work('conv2', rest, ('sites',))
+        return BlockCost((*works, Work('shortcut', shortcut)), maskers)
+
+    cost = NetworkCost(fixed=100, blocks=(block(10, 20, 5, 1), block(30, 40, 0, 2)))
     rates = torch.tensor([0.5, 0.25], dtype=torch.float64, requires_grad=True)
     dilated = torch.tensor([0.6, 0.5], dtype=torch.float64, requires_grad=True)
-    macs = cost.dynamic(rates, dilated)
+    pairs = zip(rates, dilated, strict=True)
+    macs = cost.dynamic([{'sites': r, 'dilated': d} for r, d in pairs])
     macs.backward()
     assert macs.item() == pytest.approx(100 + (6 + 10 + 6) + (15 + 10 + 2), rel=1e-12)
     assert rates.grad.tolist() == [20, 40]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from las_mm.ops.executors.cpu import build, compilation
+from las_mm.ops.native import build, compilation
 
 SOURCE = """
 #include <Python.h>

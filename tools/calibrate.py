@@ -21,23 +21,44 @@ from pathlib import Path
 
 import torch
 import yaml
-from predictor_measure import Convolution, Timer, restart_with_quiet_allocator
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from calibration.timer import Convolution, Timer, restart_with_quiet_allocator
 
 from latency_predictor import Device, LayerSpec
 from latency_predictor import operators as ops
 from latency_predictor.block import layer_operator
 from latency_predictor.schedule import schedule
 
-_DTYPES = {'fp32': torch.float32, 'tf32': torch.float32, 'fp16': torch.float16,
-           'bf16': torch.bfloat16}
+_DTYPES = {
+    'fp32': torch.float32,
+    'tf32': torch.float32,
+    'fp16': torch.float16,
+    'bf16': torch.bfloat16,
+}
 
 # (C_in, C_out, edge, kernel): small ones are bound by computation, those of 288 x 288 by off-chip
 # memory, those with 1280 channels by their weights, the last one by the cost of starting it.
 _MICRO_CONVOLUTIONS = (
-    (96, 96, 40, 3), (192, 96, 48, 1), (96, 384, 32, 1), (192, 192, 20, 3), (384, 384, 10, 3),
-    (768, 192, 20, 1), (192, 48, 288, 1), (48, 192, 288, 1), (48, 48, 288, 3), (384, 96, 144, 1),
-    (1280, 1280, 7, 1), (640, 640, 6, 3), (320, 80, 96, 1), (80, 320, 96, 1), (16, 16, 4, 1),
-    (96, 96, 160, 3), (768, 192, 80, 1), (192, 768, 80, 1), (384, 384, 44, 3),
+    (96, 96, 40, 3),
+    (192, 96, 48, 1),
+    (96, 384, 32, 1),
+    (192, 192, 20, 3),
+    (384, 384, 10, 3),
+    (768, 192, 20, 1),
+    (192, 48, 288, 1),
+    (48, 192, 288, 1),
+    (48, 48, 288, 3),
+    (384, 96, 144, 1),
+    (1280, 1280, 7, 1),
+    (640, 640, 6, 3),
+    (320, 80, 96, 1),
+    (80, 320, 96, 1),
+    (16, 16, 4, 1),
+    (96, 96, 160, 3),
+    (768, 192, 80, 1),
+    (192, 768, 80, 1),
+    (384, 384, 44, 3),
 )
 _MICRO_ADDITIONS = ((48, 192, 288), (96, 384, 32), (80, 320, 96))  # 1x1 with residual addition
 
@@ -47,10 +68,14 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda'))
     parser.add_argument('--name', default='mine', help='name of the device in the file')
     parser.add_argument('--threads', type=int, default=1, help='CPU cores to use (default: 1)')
-    parser.add_argument('--seconds', type=float, default=30.0,
-                        help='time for the micro-convolutions (default: 30)')
-    parser.add_argument('--precisions', default=None,
-                        help='comma-separated; default: fp32,bf16 on a CPU, all on a GPU')
+    parser.add_argument(
+        '--seconds', type=float, default=30.0, help='time for the micro-convolutions (default: 30)'
+    )
+    parser.add_argument(
+        '--precisions',
+        default=None,
+        help='comma-separated; default: fp32,bf16 on a CPU, all on a GPU',
+    )
     parser.add_argument('--output', required=True, help='.yaml file to write')
     arguments = parser.parse_args()
     if arguments.device == 'cuda' and not torch.cuda.is_available():
@@ -65,8 +90,10 @@ def parse_arguments() -> argparse.Namespace:
     arguments.precisions = (arguments.precisions or default).split(',')
     unknown = [p for p in arguments.precisions if p not in _DTYPES]
     if unknown or arguments.precisions[0] != 'fp32':
-        raise ValueError(f"--precisions is '{','.join(arguments.precisions)}': start with fp32, "
-                         f'allowed: {", ".join(_DTYPES)}')
+        raise ValueError(
+            f"--precisions is '{','.join(arguments.precisions)}': start with fp32, "
+            f'allowed: {", ".join(_DTYPES)}'
+        )
     return arguments
 
 
@@ -83,7 +110,7 @@ def peak_macs(timer: Timer, precision: str) -> float:
         torch.backends.cuda.matmul.allow_tf32 = precision == 'tf32'
         size = 4096
         a, b = (torch.rand(size, size, device='cuda', dtype=dtype) for _ in range(2))
-        return size ** 3 / best_of(timer, lambda: torch.mm(a, b))
+        return size**3 / best_of(timer, lambda: torch.mm(a, b))
     rates = []
     for channels, edge, kernel in ((128, 48, 1), (96, 48, 3)):
         convolution = Convolution((channels, channels), (edge, edge), kernel, dtype=dtype)
@@ -132,13 +159,21 @@ def first_guess(name: str, timer: Timer, threads: int, precisions) -> Device:
     cycles = engines * frequency * 1e6
     lanes = {p: round(peak_macs(timer, p) / cycles, 3) for p in precisions}
     return Device(
-        name, label, engines, frequency, lanes,
+        name,
+        label,
+        engines,
+        frequency,
+        lanes,
         offchip_bandwidth=copy_bandwidth(timer, 16 * max(cache, 16)),
         onchip_bandwidth=copy_bandwidth(timer, 0.25 * max(cache, 4)),
-        transaction=32 if gpu else 64, kernel_launch=kernel_launch(timer),
+        transaction=32 if gpu else 64,
+        kernel_launch=kernel_launch(timer),
         onchip_capacity=0.0 if gpu else round(cache, 3),
-        padding_skipped=0.0 if gpu else 1.0, channels_last=1.0, any_tile=1.0,
-        halo_reuse=0.0 if gpu else 1.0)
+        padding_skipped=0.0 if gpu else 1.0,
+        channels_last=1.0,
+        any_tile=1.0,
+        halo_reuse=0.0 if gpu else 1.0,
+    )
 
 
 def cpu_property(name: str, default: str) -> str:
@@ -167,8 +202,12 @@ def micro_runs(device: str) -> dict:
     """name -> function that runs the micro-convolution."""
     runs = {}
     for name, (_, layer, addition) in micro_operators().items():
-        convolution = Convolution((layer.in_channels, layer.out_channels),
-                                  (layer.height, layer.width), layer.kernel, device=device)
+        convolution = Convolution(
+            (layer.in_channels, layer.out_channels),
+            (layer.height, layer.width),
+            layer.kernel,
+            device=device,
+        )
         x = convolution.input()
         if addition:
             identity = convolution(x)
@@ -183,8 +222,10 @@ def micro_misfit(measured: dict[str, float]) -> Callable[[Device], float]:
     operators = micro_operators()
 
     def misfit(device: Device) -> float:
-        predicted = {name: float(schedule(operators[name][0], device, tiles='divisors').total)
-                     for name in measured}
+        predicted = {
+            name: float(schedule(operators[name][0], device, tiles='divisors').total)
+            for name in measured
+        }
         return mean_log_error(predicted, measured)
 
     return misfit
@@ -195,9 +236,11 @@ def mean_log_error(predicted: dict, measured: dict) -> float:
     return sum(abs(math.log(predicted[name] / measured[name])) for name in measured) / len(measured)
 
 
-def refine(device: Device, misfit: Callable[[Device], float],
-           keys=('offchip_bandwidth', 'onchip_bandwidth', 'kernel_launch'),
-           ) -> tuple[Device, float]:
+def refine(
+    device: Device,
+    misfit: Callable[[Device], float],
+    keys=('offchip_bandwidth', 'onchip_bandwidth', 'kernel_launch'),
+) -> tuple[Device, float]:
     """Coordinate search over ``keys``, the fp32 peak and the overlap; a few hundred trials.
 
     Returns the device and its ``misfit``.
@@ -230,18 +273,28 @@ def entry_of(device: Device) -> dict:
     fitted = 'calibrate.py: micro-benchmarks, refined on micro-convolutions'
     refined = ('offchip_bandwidth', 'onchip_bandwidth', 'kernel_launch', 'overlap', 'lanes.fp32')
     sources = dict.fromkeys(refined, fitted)
-    sources.update({f'lanes.{p}': 'calibrate.py: best large convolution or matrix product'
-                    for p in device.lanes if p != 'fp32'})
+    sources.update(
+        {
+            f'lanes.{p}': 'calibrate.py: best large convolution or matrix product'
+            for p in device.lanes
+            if p != 'fp32'
+        }
+    )
     sources.update(
         processing_engines='calibrate.py: cores used or multiprocessors',
         frequency="calibrate.py: the system's nominal clock; only its product with lanes matters",
         halo_reuse='neighbouring patches share the caches of a core',
         any_tile='oneDNN and cuDNN take maps of any size',
-        transaction='cache line or memory sector', pipeline_depth='assumed: 4 cycles per result',
-        onchip_capacity='last-level cache (sysfs)', padding_skipped='oneDNN skips zero padding',
-        channels_last='layout of the measured convolutions')
-    rounded = {key: round(getattr(device, key), 3) for key in (
-        'offchip_bandwidth', 'onchip_bandwidth', 'kernel_launch', 'overlap')}
+        transaction='cache line or memory sector',
+        pipeline_depth='assumed: 4 cycles per result',
+        onchip_capacity='last-level cache (sysfs)',
+        padding_skipped='oneDNN skips zero padding',
+        channels_last='layout of the measured convolutions',
+    )
+    rounded = {
+        key: round(getattr(device, key), 3)
+        for key in ('offchip_bandwidth', 'onchip_bandwidth', 'kernel_launch', 'overlap')
+    }
     lanes = {p: round(v, 2) for p, v in device.lanes.items()}
     return dataclasses.replace(device, sources=sources, lanes=lanes, **rounded).to_dict()
 

@@ -21,9 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from mmengine.runner import CheckpointLoader
 
-from las_mm.checkpoint import TRUST
+from las_mm.checkpoints.conversion import convert_names
+from las_mm.checkpoints.loading import TRUST
 from las_mm.cli import run_cli
-from las_mm.conversion import convert_names
 from las_mm.version import __version__
 
 WEIGHTS = ('state_dict', 'model', 'model_state_dict')

@@ -15,8 +15,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from las_mm.cli import run_cli
-from las_mm.tradeoff import plot_tradeoff, read_run
-from las_mm.visualization import save_figure
+from las_mm.reports.masks import save_figure
+from las_mm.reports.tradeoff import plot_tradeoff, read_run
 
 
 def parse_args() -> argparse.Namespace:

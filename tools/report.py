@@ -19,9 +19,9 @@ from mmengine.config import Config
 
 from las_mm.cli import add_common_arguments, load_config, run_cli
 from las_mm.files import read_json, write_whole
-from las_mm.html_report import GalleryImage, gallery_image, render_page
-from las_mm.prediction import Predictor, image_files, spread, test_images
-from las_mm.visualization import mask_panels
+from las_mm.reports.html import GalleryImage, gallery_image, render_page
+from las_mm.reports.masks import mask_panels
+from las_mm.reports.prediction import Predictor, image_files, spread, test_images
 
 
 def parse_args() -> argparse.Namespace:

@@ -20,16 +20,16 @@ from rich.console import Console
 from rich.table import Table
 
 from las_mm.cli import run_cli
-from las_mm.frameworks import read_config
-from las_mm.granularity_search import (
+from las_mm.config.frameworks import read_config
+from las_mm.config.input_size import configured_input_size
+from las_mm.config.shipped import find_config
+from las_mm.latency.search import (
     Choice,
     configured_network,
     rank_granularities,
     write_config,
 )
-from las_mm.input_size import configured_input_size
 from las_mm.ops import parse_granularity
-from las_mm.shipped import find_config
 from latency_predictor import LatencyModel, NetworkSpec, load_devices
 from latency_predictor.search import SearchResult
 

@@ -15,9 +15,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmengine.config import Config, ConfigDict
 
-from las_mm import optimize_for_inference
 from las_mm.cli import add_common_arguments, build_runner, load_config, run_cli
-from las_mm.data import require_data
+from las_mm.config_parts import by_names, innermost_datasets, type_name
+from las_mm.data.datasets import require_data
+from las_mm.executors import check_executor
+from las_mm.hooks import OptimizeHook
+
+NMS = dict(type='nms', iou_threshold=0.5)
+TTA_MODELS = {  # by default scope, where a config has no tta_model
+    'mmdet': dict(type='DetTTAModel', tta_cfg=dict(nms=NMS, max_per_img=100)),
+    'mmpretrain': dict(type='AverageClsScoreTTA'),
+}
 
 
 def parse_args() -> argparse.Namespace:
@@ -43,7 +51,7 @@ def parse_args() -> argparse.Namespace:
 def set_latency_report(cfg: Config, devices: str | None, measure: bool) -> None:
     """Make sure that the config reports latency, as asked for."""
     hooks = cfg.get('custom_hooks') or []
-    report = next((hook for hook in hooks if hook['type'] == 'LatencyReportHook'), None)
+    report = next((hook for hook in hooks if type_name(hook) == 'LatencyReportHook'), None)
     if report is None:
         report = ConfigDict(type='LatencyReportHook')
         hooks.append(report)
@@ -55,21 +63,34 @@ def set_latency_report(cfg: Config, devices: str | None, measure: bool) -> None:
 
 
 def set_tta(cfg: Config) -> None:
-    """Wrap the model and the pipeline for test-time augmentation, by default with a flip."""
-    if 'tta_model' not in cfg:
-        nms = dict(type='nms', iou_threshold=0.5)
-        cfg.tta_model = dict(type='DetTTAModel', tta_cfg=dict(nms=nms, max_per_img=100))
-    dataset = cfg.test_dataloader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset['dataset']
-    if 'tta_pipeline' not in cfg:
-        *steps, pack = dataset.pipeline
+    """Wrap the model and the pipeline for test-time augmentation, by default with a flip.
+
+    Raises:
+        ValueError: If the config says neither how nor of which framework it is.
+    """
+    scope = cfg.get('default_scope')
+    if 'tta_model' not in cfg and scope not in TTA_MODELS:
+        allowed = ' and '.join(TTA_MODELS)
+        raise ValueError(
+            f'--tta: the config has no tta_model, and only configs of {allowed} have a default, '
+            f'not those of default_scope {scope!r}; add tta_model and tta_pipeline'
+        )
+    tta_model = cfg.get('tta_model') or TTA_MODELS[scope]
+    for dataset in innermost_datasets(cfg.test_dataloader.dataset):
+        dataset['pipeline'] = cfg.get('tta_pipeline') or with_flips(dataset.pipeline)
+    if cfg.get('data_preprocessor') and not cfg.model.get('data_preprocessor'):
+        cfg.model.data_preprocessor = cfg.data_preprocessor
+    cfg.model = ConfigDict(**tta_model, module=cfg.model)
+
+
+def with_flips(pipeline: list[dict]) -> list[dict]:
+    """A test pipeline that shows each image twice, once flipped."""
+    *steps, pack = pipeline
+    if type_name(pack) == 'PackDetInputs':
         keys = ['img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor']
         pack = dict(pack, meta_keys=[*keys, 'flip', 'flip_direction'])
-        flips = [dict(type='RandomFlip', prob=probability) for probability in (1.0, 0.0)]
-        cfg.tta_pipeline = [*steps, dict(type='TestTimeAug', transforms=[flips, [pack]])]
-    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
-    dataset.pipeline = cfg.tta_pipeline
+    flips = [dict(type='RandomFlip', prob=probability) for probability in (1.0, 0.0)]
+    return by_names([*steps, dict(type='TestTimeAug', transforms=[flips, [pack]])])
 
 
 def set_painting(cfg: Config, args: argparse.Namespace) -> None:
@@ -77,7 +98,7 @@ def set_painting(cfg: Config, args: argparse.Namespace) -> None:
     hook = cfg.default_hooks.get('visualization')
     if hook is None:
         raise ValueError('--show-dir: default_hooks.visualization is missing in the config; add it')
-    classifier = hook['type'] == 'VisualizationHook'
+    classifier = type_name(hook) == 'VisualizationHook'
     hook['enable' if classifier else 'draw'] = True
     hook['show'], hook['wait_time'] = args.show, args.wait_time
     if args.show_dir:
@@ -100,6 +121,7 @@ def main() -> None:
     cfg = load_config(args)
     set_latency_report(cfg, args.devices, args.measure)
     if args.executor:
+        check_executor(args.executor)
         cfg.model.backbone.executor = args.executor
     cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
@@ -111,8 +133,8 @@ def main() -> None:
         raise FileNotFoundError(f'checkpoint: no file {args.checkpoint!r}; check the path')
     runner = build_runner(cfg)
     if args.executor not in (None, 'dense'):
-        runner.load_or_resume()
-        optimize_for_inference(runner.model, args.executor)
+        # When other hooks have made their copies of the model, such as averages of its weights.
+        runner.register_hook(OptimizeHook(args.executor), priority='VERY_LOW')
     if args.out:
         add_dump(runner, args.out)
     runner.test()

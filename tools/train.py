@@ -14,9 +14,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 
-from las_mm.checkpoint import latest_checkpoint
-from las_mm.cli import add_common_arguments, build_runner, load_config, run_cli, set_amp
-from las_mm.data import require_data
+from las_mm.checkpoints.loading import latest_checkpoint
+from las_mm.cli import (
+    add_common_arguments,
+    build_runner,
+    check_amp,
+    load_config,
+    run_cli,
+    set_amp,
+)
+from las_mm.data.datasets import require_data
 
 
 def parse_args() -> argparse.Namespace:
@@ -63,6 +70,7 @@ def main() -> None:
     cfg = load_config(args)
     if args.amp:
         set_amp(cfg)
+    check_amp(cfg)
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise ValueError(

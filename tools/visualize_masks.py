@@ -15,8 +15,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from las_mm.cli import add_common_arguments, load_config, run_cli
-from las_mm.prediction import Predictor, image_files
-from las_mm.visualization import MaskPanel, draw_grid, mask_panels, save_figure
+from las_mm.reports.masks import MaskPanel, draw_grid, mask_panels, save_figure
+from las_mm.reports.prediction import Predictor, image_files
 
 
 def parse_args() -> argparse.Namespace:

@@ -4,6 +4,7 @@ from .distillation import DistillationHook
 from .invalid_loss import InvalidLossHook
 from .latency_report import LatencyReportHook
 from .mask_visualization import MaskVisualizationHook
+from .optimizing import OptimizeHook
 from .safe_checkpoint import SafeCheckpointHook
 from .sparsity import SparsityLossHook
 from .temperature import GumbelTemperatureHook
@@ -14,6 +15,7 @@ __all__ = [
     'InvalidLossHook',
     'LatencyReportHook',
     'MaskVisualizationHook',
+    'OptimizeHook',
     'SafeCheckpointHook',
     'SparsityLossHook',
 ]

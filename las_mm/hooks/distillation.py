@@ -10,10 +10,10 @@ from mmengine.runner import CheckpointLoader, Runner
 from torch import Tensor, nn
 
 from las_mm.checks import check_number
+from las_mm.config.shipped import find_config
 from las_mm.losses import distillation_loss
-from las_mm.shipped import find_config
 
-from .distilled_logits import LogitSource, logit_source
+from .distilled_logits import LogitSource, box_stages, source_class
 from .model_loss import ModelLossHook
 
 
@@ -23,8 +23,10 @@ class DistillationHook(ModelLossHook):
 
     The teacher is the static counterpart: frozen, in eval mode, never in the student's state
     dict. Classifiers are distilled by their class logits; two-stage detectors by the class logits
-    of the student's sampled proposals, for which the teacher pools its own features; one-stage
-    detectors by the class logits of every anchor.
+    of the student's sampled proposals, for which the teacher pools its own features, in a cascade
+    those of every stage; one-stage detectors by the class logits of every anchor. Models without
+    such logits (DETR and its kin, HTC, Mask2Former, SOLO, YOLOv3, ...) and semi-supervised
+    wrappers are refused.
 
     Args:
         teacher: The teacher's model as a dict, a config, or the path of a config file, which may be
@@ -35,7 +37,8 @@ class DistillationHook(ModelLossHook):
 
     Raises:
         TypeError, ValueError: If an argument is not one of the allowed ones; before training, if
-            the checkpoint does not fit the teacher.
+            the model has no class logits to distil, the teacher is of another kind, or the
+            checkpoint does not fit the teacher.
 
     Example:
         >>> custom_hooks = [
@@ -61,11 +64,20 @@ class DistillationHook(ModelLossHook):
         self.beta, self.temperature = beta, temperature
 
     def prepare(self, model: nn.Module) -> None:
+        kind = source_class(model)
         device = next(model.parameters()).device
         teacher = MODELS.build(_model_config(self.teacher_config))
+        if source_class(teacher) is not kind or box_stages(teacher) != box_stages(model):
+            raise ValueError(
+                f'teacher: got a {type(teacher).__name__} for a {type(model).__name__}; give the '
+                'static counterpart, with the same head'
+            )
         _load_teacher(teacher, self.checkpoint)
         self.teacher = teacher.to(device).eval().requires_grad_(False)
-        self.source: LogitSource = logit_source(model)
+        self.source: LogitSource = kind(model)
+
+    def start(self) -> None:
+        self.source.start()
 
     def after_train(self, runner: Runner) -> None:
         super().after_train(runner)
@@ -74,10 +86,24 @@ class DistillationHook(ModelLossHook):
     def extra_losses(self, model: nn.Module, inputs: Any) -> dict[str, Tensor]:
         with torch.no_grad():
             wanted = self.source.teacher_logits(self.teacher, inputs)
-        loss = distillation_loss(
-            self.source.student_logits(), wanted, self.temperature, self.source.sigmoid
-        )
+        logits = self.source.student_logits()
+        check_same(logits, wanted)
+        loss = distillation_loss(logits, wanted, self.temperature, self.source.sigmoid)
         return {'loss_kd': self.beta * loss}
+
+
+def check_same(student: Any, teacher: Any) -> None:
+    """Refuse logits that do not belong to each other.
+
+    Raises:
+        ValueError: If they are no tensors of one shape.
+    """
+    shapes = [tuple(getattr(x, 'shape', ())) or type(x).__name__ for x in (student, teacher)]
+    if not isinstance(student, Tensor) or shapes[0] != shapes[1]:
+        raise ValueError(
+            f"teacher: its class logits are {shapes[1]}, the student's {shapes[0]}; give the "
+            'static counterpart, with the same head'
+        )
 
 
 def _load_teacher(teacher: nn.Module, path: str) -> None:

@@ -8,19 +8,21 @@ import torch
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.fileio import dump
 from mmengine.hooks import Hook
+from mmengine.model import BaseTTAModel
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from torch import Tensor
+from torch import Tensor, nn
 
 from las_mm.inference import measure_backbone
-from las_mm.latency import describe_backbone
+from las_mm.latency.description import describe_backbone
 from las_mm.models.backbone import DynamicBackbone, classifier_macs, find_backbone
-from las_mm.rates import ObjectRateMeter, RateMeter, rate_map
-from las_mm.report import build_report, render, scalars
-from las_mm.run_record import plain_metrics, run_record
+from las_mm.reports.rates import ObjectRateMeter, RateMeter, rate_map
+from las_mm.reports.report import build_report, render, scalars
+from las_mm.reports.run_record import plain_metrics, run_record
 from latency_predictor import load_device
 
 from .model_loss import unwrapped
+from .views import View, ViewWatch, boxes_in_input, frame_of_boxes
 
 
 @HOOKS.register_module()
@@ -39,13 +41,20 @@ class LatencyReportHook(Hook):
         measure: Whether the backbone's static and dynamic latency are measured on this machine,
             too, on the test's last image.
         file_name: Name of the JSON file in the work dir.
+        backbone: Name in the model of the dynamic backbone to report, such as ``'rgb.backbone'``,
+            where it has several; by default the only one, or that of the network which a
+            semi-supervised detector predicts with.
 
     Raises:
-        ValueError: If a device is unknown; raised before the test starts.
+        ValueError: If a device is unknown, or it is unclear which backbone to report; raised before
+            the test starts.
 
     Example:
         >>> custom_hooks = [dict(type='LatencyReportHook', devices=['v100', 'tx2'])]
     """
+
+    # Before hooks that swap averaged weights out again, and may then test a second time.
+    priority = 'ABOVE_NORMAL'
 
     def __init__(
         self,
@@ -54,38 +63,47 @@ class LatencyReportHook(Hook):
         input_size: tuple[int, int] | None = None,
         measure: bool = False,
         file_name: str = 'latency_report.json',
+        backbone: str | None = None,
     ) -> None:
         for device in devices:
             load_device(device)
         self.devices, self.precision = list(devices), precision
         self.input_size = (input_size[0], input_size[1]) if input_size else None
-        self.measure, self.file_name = measure, file_name
+        self.measure, self.file_name, self.backbone_name = measure, file_name, backbone
 
     def before_test(self, runner: Runner) -> None:
         model = unwrapped(runner.model)
-        self.backbone = find_backbone(model)
+        self.backbone = find_backbone(model, self.backbone_name)
         self.extra_macs = classifier_macs(model)
         self.meter, self.objects = RateMeter(), ObjectRateMeter()
         self._handle = self.backbone.register_forward_hook(self._after_backbone)
+        self._objects_watch = self._watch_objects(runner, model)
 
-    def after_test_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: Sequence | None = None,
-    ) -> None:
-        samples = [sample for sample in outputs or () if 'gt_instances' in sample]
-        if len(samples) != len(self.backbone.traces[0].mask):
-            return
-        maps = rate_map(self.backbone.traces, self.backbone.input_size)
-        for rates, sample in zip(maps, samples, strict=True):
-            height, width = sample.img_shape[:2]
-            boxes = _boxes_in_input(sample)
-            self.objects.update(rates[:height, :width], boxes.to(rates.device))
+    def _watch_objects(self, runner: Runner, model: nn.Module) -> ViewWatch | None:
+        """Tell the masks of each forward to the boxes in it, if it is known where these are."""
+        frame, reason = frame_of_boxes(_pipeline_of(runner.test_dataloader))
+        if isinstance(model, BaseTTAModel):
+            frame, reason = None, 'test-time augmentation shows every image several times'
+        if frame is None:
+            runner.logger.info('no rates inside and outside of objects: %s', reason)
+            return None
+
+        def tell(views: list[View]) -> None:
+            maps = rate_map(views[0].traces, views[0].input_size)
+            for rates, view in zip(maps, views, strict=True):
+                if 'gt_instances' not in view.sample:
+                    continue
+                height, width = view.sample.img_shape[:2]
+                if height <= rates.shape[0] and width <= rates.shape[1]:
+                    boxes = boxes_in_input(view.sample, frame).to(rates.device)
+                    self.objects.update(rates[:height, :width], boxes)
+
+        return ViewWatch(model, self.backbone, tell)
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         self._handle.remove()
+        if self._objects_watch is not None:
+            self._objects_watch.detach()
         report = self.report()
         if not is_main_process():
             return
@@ -105,6 +123,11 @@ class LatencyReportHook(Hook):
         for other_meter, other_objects in all_gather_object((self.meter, self.objects)):
             meter.merge(other_meter)
             objects.merge(other_objects)
+        if not meter.images:
+            raise ValueError(
+                'LatencyReportHook: the dynamic backbone did not run in the test; name the one '
+                "that does, such as backbone='student.backbone'"
+            )
         size = self.input_size or meter.typical_size
         network = describe_backbone(self.backbone, size)
         report = build_report(
@@ -133,12 +156,10 @@ def measured_row(backbone: DynamicBackbone, image: Tensor) -> dict[str, Any]:
     }
 
 
-def _boxes_in_input(sample: Any) -> Tensor:
-    """Ground-truth boxes (n, 4) of a test sample, in pixels of the network's input.
-
-    mmdet's test pipelines load annotations after resizing, so that they are in pixels of the
-    original image.
-    """
-    boxes = sample.gt_instances.bboxes
-    boxes = boxes.tensor if hasattr(boxes, 'tensor') else boxes
-    return boxes * boxes.new_tensor(sample.scale_factor).repeat(2)
+def _pipeline_of(loader: Any) -> Any:
+    """The pipeline of a data loader's data set, which others may wrap."""
+    dataset = getattr(loader, 'dataset', None)
+    while dataset is not None and not hasattr(dataset, 'pipeline'):
+        inner = getattr(dataset, 'datasets', None)
+        dataset = inner[0] if inner else getattr(dataset, 'dataset', None)
+    return getattr(dataset, 'pipeline', None)

@@ -1,19 +1,20 @@
 """Pictures of masks during a test."""
 
-from collections.abc import Sequence
+from hashlib import sha1
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from mmengine.visualization import LocalVisBackend
 from torch import Tensor
 
 from las_mm.checks import check_number
 from las_mm.models.backbone import find_backbone
-from las_mm.visualization import (
+from las_mm.reports.masks import (
     MaskPanel,
     check_level,
     draw_grid,
@@ -23,6 +24,9 @@ from las_mm.visualization import (
 )
 
 from .model_loss import unwrapped
+from .views import View, ViewWatch
+
+LONGEST_NAME = 100
 
 
 @HOOKS.register_module()
@@ -38,10 +42,12 @@ class MaskVisualizationHook(Hook):
         interval: Every how many images one is drawn.
         limit: How many are drawn at most; None for no limit.
         columns: Most pictures side by side.
-        out_dir: Folder of the PNG files, in the work dir; None to hand them to the visualizer only.
+        out_dir: Folder of the PNG files, in the work dir; None to hand them to the visualizer only,
+            which then must have a backend.
 
     Raises:
         TypeError, ValueError: If an argument is not one of the allowed ones.
+        OSError: If a picture cannot be written.
 
     Example:
         >>> custom_hooks = [dict(type='MaskVisualizationHook', level='stage', interval=20)]
@@ -64,37 +70,66 @@ class MaskVisualizationHook(Hook):
         self.columns, self.out_dir = columns, out_dir
 
     def before_test(self, runner: Runner) -> None:
-        self.backbone = find_backbone(unwrapped(runner.model))
-        self.seen = self.drawn = 0
+        backends = runner.visualizer._vis_backends
+        if self.out_dir is None and not backends:
+            raise ValueError(
+                'out_dir: got None, but the visualizer has no vis_backends to take the pictures; '
+                "set out_dir, such as 'masks', or visualizer.vis_backends"
+            )
+        model = unwrapped(runner.model)
+        self.runner, self.seen, self.drawn = runner, 0, 0
+        self.names: dict[str, str] = {}  # which image took a name
+        self._drawn_names: set[str] = set()
+        self._watch = ViewWatch(model, find_backbone(model), self._see)
 
-    def after_test_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: Sequence | None = None,
-    ) -> None:
-        if not is_main_process() or outputs is None:
+    def after_test(self, runner: Runner) -> None:
+        self._watch.detach()
+        if not self.drawn and is_main_process():
+            runner.logger.warning('masks: no picture was drawn in this test')
+
+    def _see(self, views: list[View]) -> None:
+        if not is_main_process():
             return
-        # Test-time augmentation runs the network several times: its traces are of the last.
-        if len(outputs) != len(self.backbone.traces[0].mask):
-            return
-        for index, sample in enumerate(outputs):
-            wanted = self.seen % self.interval == 0
+        for view in views:
+            wanted = self.seen % self.interval == 0 and view.picture is not None
             self.seen += 1
             if wanted and (self.limit is None or self.drawn < self.limit):
-                self._draw(runner, data_batch['inputs'][index], sample, index)
+                self._draw(view)
+                self.drawn += 1
 
-    def _draw(self, runner: Runner, image: Tensor | list, sample: Any, index: int) -> None:
-        image = image[0] if isinstance(image, list) else image
-        name = Path(getattr(sample, 'img_path', None) or f'image_{self.seen - 1}').stem
-        height, width = sample.img_shape[:2]
+    def _draw(self, view: View) -> None:
+        name = self._name(getattr(view.sample, 'img_path', None))
+        height, width = view.sample.img_shape[:2]
         # OpenMMLab loads images as BGR.
-        picture = image[:, :height, :width].permute(1, 2, 0).cpu().numpy()[..., ::-1]
-        picture = np.ascontiguousarray(picture.astype(np.uint8))
-        masks = mask_panels(picture, self.backbone.traces, self.level, index)
+        image = cast(Tensor, view.picture)[:, :height, :width].permute(1, 2, 0).cpu().numpy()
+        picture = np.ascontiguousarray(image[..., ::-1].astype(np.uint8))
+        masks = mask_panels(picture, view.traces, self.level, view.index)
         figure = draw_grid([[MaskPanel(name, picture), *masks]], self.columns)
-        runner.visualizer.add_image(f'masks/{name}', figure_to_rgb(figure), step=runner.iter)
+        self._hand_over(name, figure_to_rgb(figure))
         if self.out_dir is not None:
-            save_figure(figure, Path(runner.work_dir) / self.out_dir / f'{name}.png')
-        self.drawn += 1
+            save_figure(figure, Path(self.runner.work_dir) / self.out_dir / f'{name}.png')
+
+    def _name(self, path: str | None) -> str:
+        """A file name that no other image of this test has."""
+        path = str(path) if path else f'image_{self.seen - 1}'
+        name = Path(path).stem[:LONGEST_NAME]
+        if self.names.setdefault(name.casefold(), path) != path or name != Path(path).stem:
+            name = f'{name}_{sha1(path.encode()).hexdigest()[:8]}'
+        count, plain = 1, name
+        while self.names.setdefault(name.casefold(), path) != path or name in self._drawn_names:
+            count += 1
+            name = f'{plain}_{count}'
+        self._drawn_names.add(name)
+        return name
+
+    def _hand_over(self, name: str, picture: np.ndarray) -> None:
+        """Give a picture to the visualizer, and see that it arrives where that is a file."""
+        step, backends = self.runner.iter, self.runner.visualizer._vis_backends.values()
+        local = [backend for backend in backends if isinstance(backend, LocalVisBackend)]
+        for backend in local:  # which makes no folders, and says nothing where there is none
+            Path(backend.experiment._img_save_dir, 'masks').mkdir(parents=True, exist_ok=True)
+        self.runner.visualizer.add_image(f'masks/{name}', picture, step=step)
+        for backend in local:
+            path = Path(backend._img_save_dir) / 'masks' / f'{name}_{step}.png'
+            if not path.is_file():
+                raise OSError(f'masks: {path} could not be written; check disk and permissions')

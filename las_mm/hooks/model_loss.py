@@ -3,15 +3,23 @@
 from abc import abstractmethod
 from typing import Any, cast
 
+import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
+from torch._dynamo import OptimizedModule
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside DistributedDataParallel and the like."""
-    return cast(nn.Module, model.module) if is_model_wrapper(model) else model
+    """The model inside DistributedDataParallel, ``torch.compile`` and the like, one or several."""
+    while True:
+        if is_model_wrapper(model):
+            model = cast(nn.Module, model.module)
+        elif isinstance(model, OptimizedModule):
+            model = model._orig_mod
+        else:
+            return model
 
 
 def training_progress(runner: Runner, by_epoch: bool = False) -> float:
@@ -35,29 +43,62 @@ class ModelLossHook(Hook):
     """Adds entries to the loss dict that the model returns in ``mode='loss'``.
 
     The entries are summed and logged by the model's own ``parse_losses``: those with ``loss`` in
-    their name count, the others are only logged. Works the same under DDP, AMP and gradient
-    accumulation, and is gone after training.
+    their name count, the others are only logged. Works the same under DDP, AMP, gradient
+    accumulation and ``torch.compile``, and is gone after training.
+
+    Raises:
+        ValueError: In training, if a step is taken without ``forward(mode='loss')`` of the model:
+            the entries would be missing.
     """
 
     priority = 'NORMAL'
 
     def before_train(self, runner: Runner) -> None:
         model = unwrapped(runner.model)
-        self.runner = runner
+        self.runner, self.added = runner, False
         self.prepare(model)
-        self._handle = model.register_forward_hook(self._after_forward, with_kwargs=True)
+        self._handles = [
+            model.register_forward_pre_hook(self._before_forward, with_kwargs=True),
+            model.register_forward_hook(self._after_forward, with_kwargs=True),
+        ]
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        if not self.added:
+            raise ValueError(
+                f'{type(self).__name__}: {type(unwrapped(runner.model)).__name__} took a training '
+                "step without its forward(mode='loss'), which this hook adds to; let train_step "
+                "call self(**data, mode='loss')"
+            )
+        self.added = False
 
     def after_train(self, runner: Runner) -> None:
-        self._handle.remove()
+        for handle in self._handles:
+            handle.remove()
 
     def prepare(self, model: nn.Module) -> None:
         """Look at the model once, before its first forward."""
+
+    def start(self) -> None:
+        """A forward in ``mode='loss'`` begins."""
 
     @abstractmethod
     def extra_losses(self, model: nn.Module, inputs: Any) -> dict[str, Tensor]:
         """Entries for the loss dict, after the model's forward on ``inputs``."""
 
+    def __deepcopy__(self, memo: dict) -> 'ModelLossHook':
+        """A copy of the model, which knows this hook, has the same one: runners have no copies."""
+        return self
+
+    @torch.compiler.disable
+    def _before_forward(self, model: nn.Module, args: tuple, kwargs: dict) -> None:
+        if kwargs.get('mode') == 'loss':
+            self.start()
+
+    @torch.compiler.disable
     def _after_forward(self, model: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
         if kwargs.get('mode') == 'loss':
             inputs = args[0] if args else kwargs['inputs']
             output.update(self.extra_losses(model, inputs))
+            self.added = True

@@ -5,13 +5,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import is_main_process
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.dist import get_rank, get_world_size, is_main_process
+from mmengine.hooks import CheckpointHook, Hook, IterTimerHook
 from mmengine.logging import HistoryBuffer
 from mmengine.registry import HOOKS
-from mmengine.runner import IterBasedTrainLoop, Runner
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from torch.utils.data import DataLoader
 
-from las_mm.randomness import ITERATION, RestOfEpoch, SeededBatches, seed_generators, seed_items
+from las_mm.checkpoints.randomness import (
+    ITERATION,
+    RestOfEpoch,
+    SeededBatches,
+    SeededItems,
+    seed_generators,
+    seed_items,
+)
+from las_mm.checkpoints.resuming import KEY, LoaderRecord, batches_done
 
 PLAIN = (bool, int, float, str, type(None))
 
@@ -26,10 +35,11 @@ class SafeCheckpointHook(Hook):
     checkpoint before it writes the newest, two are kept where one was asked for.
 
     The random generators are seeded by the training's seed and the iteration before each of them,
-    and by the epoch and its index before each sample is loaded. So an interrupted training takes
-    the decisions, augmentations and losses that it would have taken uninterrupted, in every
-    process, and a checkpoint needs no generator's state; ``docs/robustness.md`` says where that
-    ends.
+    and by the epoch and its place among those drawn before each sample is loaded. So an interrupted
+    training takes the decisions, augmentations and losses that it would have taken uninterrupted,
+    in every process, and a checkpoint needs no generator's state. With another batch size, data set
+    or number of processes it goes on by epoch and samples seen, and the log says how.
+    ``docs/robustness.md`` says where that ends.
 
     Args:
         exact_resume: Whether to seed, and to leave out the batches that an epoch has done already
@@ -41,6 +51,10 @@ class SafeCheckpointHook(Hook):
 
     def __init__(self, exact_resume: bool = True) -> None:
         self.exact_resume = exact_resume
+        self.saved: LoaderRecord | None = None
+        self.items: SeededItems | None = None
+        self.loader: DataLoader | None = None
+        self.batches = 0
 
     def before_run(self, runner: Runner) -> None:
         for hook in runner.hooks:
@@ -51,7 +65,6 @@ class SafeCheckpointHook(Hook):
                 path.unlink()
 
     def before_train(self, runner: Runner) -> None:
-        self.items = self.loader = None
         if not self.exact_resume:
             return
         loop = runner.train_loop
@@ -59,9 +72,17 @@ class SafeCheckpointHook(Hook):
             # Its workers run already, seeded by mmengine; it loads the past batches once more.
             loop.dataloader_iterator = SeededBatches(loop.dataloader_iterator, runner.seed)
             return
-        self.items = seed_items(loop.dataloader.dataset, runner.seed)
-        done = loop.iter - loop.epoch * len(loop.dataloader)
-        if 0 < done <= len(loop.dataloader):
+        self.items = seed_items(loop.dataloader, runner.seed, get_rank())
+        now = LoaderRecord.of(loop.dataloader, get_world_size())
+        done, line = batches_done(self.saved, now, loop.epoch, loop.iter)
+        if line:
+            # What counts iterations goes on from what they are with this loader.
+            loop._iter = loop.epoch * len(loop.dataloader) + done
+            for hook in runner.hooks:
+                if isinstance(hook, IterTimerHook):
+                    hook.start_iter = loop.iter
+            runner.logger.warning('resume: %s; iteration %d of %d', line, loop.iter, loop.max_iters)
+        if done:
             self.loader, loop.dataloader = loop.dataloader, RestOfEpoch(loop.dataloader, done)
 
     def before_train_epoch(self, runner: Runner) -> None:
@@ -69,6 +90,7 @@ class SafeCheckpointHook(Hook):
             self.items.epoch.fill_(runner.epoch)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        self.batches = batch_idx + 1  # done when this one is
         if self.exact_resume:
             seed_generators(ITERATION, runner.seed, runner.iter)
 
@@ -88,8 +110,16 @@ class SafeCheckpointHook(Hook):
         }
         hub['runtime_info'] = {n: value for n, value in info.items() if _is_plain(value)}
         checkpoint['message_hub'] = hub
+        loop = runner._train_loop
+        if isinstance(loop, EpochBasedTrainLoop):
+            ended = checkpoint['meta']['epoch'] > loop.epoch
+            loader = self.loader or loop.dataloader
+            done = 0 if ended else self.batches
+            record = LoaderRecord.of(loader, get_world_size(), done)
+            checkpoint[KEY] = record.to_dict()
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        self.saved = LoaderRecord(**checkpoint[KEY]) if KEY in checkpoint else None
         scalars = checkpoint.get('message_hub', {}).get('log_scalars', {})
         for name, history in scalars.items():
             if isinstance(history, list):

@@ -5,13 +5,16 @@ from typing import Any
 import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.registry import HOOKS
+from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from las_mm.checks import check_number
-from las_mm.losses import bounds, bounds_loss, flops_loss
+from las_mm.layers import BlockTrace
+from las_mm.losses import bounds_loss, flops_loss, open_bounds
+from las_mm.models import DynamicBackbone
 
 from .model_loss import ModelLossHook, training_progress
-from .sparsity_target import FlopsTarget, make_target
+from .sparsity_target import flops_ratios, make_target
 
 
 @HOOKS.register_module()
@@ -20,7 +23,9 @@ class SparsityLossHook(ModelLossHook):
 
     With a latency as target, L_FLOPs becomes ``loss_latency``, (ℓ_dyn/ℓ_stat − t)², where ℓ is the
     backbone's predicted latency as a piecewise-linear function of its rates
-    (:mod:`las_mm.latency_fit`); how well it fits the predictor is logged at the start.
+    (:mod:`las_mm.latency.fit`); how well it fits the predictor is logged at the start.
+
+    Of a step that runs the backbone several times, the images of all forwards count.
 
     Logged beside them: ``flops_ratio``, F_dyn / F_stat, the mean ``activation_rate``, and
     ``latency_ratio`` where latency is the target.
@@ -71,31 +76,47 @@ class SparsityLossHook(ModelLossHook):
 
     def prepare(self, model: nn.Module) -> None:
         self.target.prepare(model, self.runner)
-        self.flops = FlopsTarget(1.0)
-        self.flops.prepare(model, self.runner)
+        self.forwards: list[list[BlockTrace]] = []  # of a step
+        self.backbone_handle = self.target.backbone.register_forward_hook(self._keep_traces)
+
+    def after_train(self, runner: Runner) -> None:
+        super().after_train(runner)
+        self.backbone_handle.remove()
+
+    def start(self) -> None:
+        self.forwards.clear()
+
+    @torch.compiler.disable
+    def _keep_traces(self, backbone: DynamicBackbone, args: tuple, outs: Any) -> None:
+        """A model may run its backbone several times in a step: all of them count."""
+        self.forwards.append(backbone.traces)
 
     def extra_losses(self, model: nn.Module, inputs: Any) -> dict[str, Tensor]:
-        traces = self.target.backbone.traces
-        rates = torch.stack([trace.activation_rate.mean() for trace in traces])
-        dilated = torch.stack([trace.dilated_rate.mean() for trace in traces])
-        rates, dilated = global_mean(rates), global_mean(dilated)
-        ratio, block_ratios = self.target.ratios(rates, dilated)
-        name = self.target.name
+        name, forwards = self.target.name, self.forwards
+        rates = global_mean(mean_rates(forwards))
+        ratio, block_ratios = map(global_mean, self.target.ratios(forwards))
+        flops_ratio, _ = flops_ratios(model, self.target.backbone, forwards)
         losses = {
             f'loss_{name}': self.alpha * flops_loss(ratio, self.target.value),
-            'flops_ratio': self.flops.ratios(rates.detach(), dilated.detach())[0],
+            'flops_ratio': global_mean(flops_ratio.detach()),
             f'{name}_ratio': ratio.detach(),
             'activation_rate': rates.detach().mean(),
         }
         if self.bounds:
-            by_rate = self.bounded == 'activation_rate'
-            bounded, start = (rates, self.target.rate) if by_rate else (
-                block_ratios, self.target.value
-            )  # fmt: skip
+            if self.bounded == 'activation_rate':
+                bounded, start = rates, self.target.rate
+            else:
+                bounded, start = block_ratios, self.target.value
             progress = training_progress(self.runner, self.by_epoch)
-            limits = bounds(progress, start, self.duration)
+            limits = open_bounds(progress, start, self.duration)
             losses['loss_bounds'] = self.alpha * bounds_loss(bounded, *limits)
         return losses
+
+
+def mean_rates(forwards: list[list[BlockTrace]]) -> Tensor:
+    """(blocks,) activation rate of each block, over the images of all forwards."""
+    rates = [torch.stack([trace.activation_rate for trace in traces]) for traces in forwards]
+    return torch.cat(rates, 1).mean(1)
 
 
 def global_mean(rates: Tensor) -> Tensor:

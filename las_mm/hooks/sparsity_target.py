@@ -1,7 +1,7 @@
 """What the sparsity loss pulls to its target: the network's MACs or its predicted latency."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,9 +9,11 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from las_mm.checks import check_number
-from las_mm.input_size import configured_input_size
-from las_mm.latency import require_description
-from las_mm.latency_fit import fit_latency, uniform_rates
+from las_mm.config.input_size import configured_input_size
+from las_mm.latency.description import require_description
+from las_mm.latency.fit import fit_latency, uniform_shares
+from las_mm.layers import BlockTrace
+from las_mm.models import DynamicBackbone
 from las_mm.models.backbone import classifier_macs, find_backbone
 from latency_predictor import LatencyModel
 
@@ -36,8 +38,12 @@ class Target(ABC):
         self.model, self.backbone = model, find_backbone(model)
 
     @abstractmethod
-    def ratios(self, rates: Tensor, dilated: Tensor) -> tuple[Tensor, Tensor]:
-        """The network's ratio, a scalar, and each block's, (blocks,), at rates (blocks,)."""
+    def ratios(self, forwards: list[list[BlockTrace]]) -> tuple[Tensor, Tensor]:
+        """The network's ratio, a scalar, and each block's, (blocks,), over the images of a step.
+
+        Args:
+            forwards: The traces of each forward of the backbone.
+        """
 
 
 class FlopsTarget(Target):
@@ -49,11 +55,28 @@ class FlopsTarget(Target):
         check_number('target', ratio, lambda t: 0 < t <= 1, 'in (0, 1], such as 0.5')
         self.value = self.rate = ratio
 
-    def ratios(self, rates: Tensor, dilated: Tensor) -> tuple[Tensor, Tensor]:
-        cost = self.backbone.cost(classifier_macs(self.model))
-        blocks = zip(cost.blocks, rates, dilated, strict=True)
-        ratios = torch.stack([b.dynamic(r, d) / b.static for b, r, d in blocks])
-        return cost.dynamic(list(rates), list(dilated)) / cost.static, ratios
+    def ratios(self, forwards: list[list[BlockTrace]]) -> tuple[Tensor, Tensor]:
+        return flops_ratios(self.model, self.backbone, forwards)
+
+
+def flops_ratios(
+    model: nn.Module, backbone: DynamicBackbone, forwards: list[list[BlockTrace]]
+) -> tuple[Tensor, Tensor]:
+    """F_dyn / F_stat of a network, a scalar, and of its blocks, (blocks,): means over images.
+
+    Args:
+        model: The model, whose classifier counts.
+        backbone: Its backbone.
+        forwards: The traces of each forward of the backbone.
+    """
+    network, blocks = [], []
+    for traces in forwards:
+        cost = backbone.cost(classifier_macs(model), traces)
+        shares = [trace.shares for trace in traces]
+        network.append(torch.as_tensor(cost.dynamic(shares) / cost.static))
+        pairs = zip(cost.blocks, shares, strict=True)
+        blocks.append(torch.stack([torch.as_tensor(b.dynamic(s) / b.static) for b, s in pairs]))
+    return torch.cat(network).mean(), torch.cat(blocks, 1).mean(1)
 
 
 class LatencyTarget(Target):
@@ -88,14 +111,14 @@ class LatencyTarget(Target):
         fit = fit_latency(self.predictor, network)
         self.static_ms = fit.static_us / 1e3
         self.value = self.target.get('latency') or self.target['latency_ms'] / self.static_ms
-        low, high = (fit.ratio(*uniform_rates(network, rate)).item() for rate in (0, 1))
+        low, high = (fit.ratio(uniform_shares(network, rate)).item() for rate in (0, 1))
         if not low < self.value <= high:
             raise ValueError(
                 f'target: {dict(self.target)} is {self.value:.3f} of the static latency, '
                 f'{self.static_ms:.3f} ms at {size[0]}×{size[1]}, and out of reach: the ratio goes '
                 f'from {low:.3f} with every patch skipped to {high:.3f} with none; choose between'
             )
-        self.rate = _solve(lambda rate: fit.ratio(*uniform_rates(network, rate)), self.value)
+        self.rate = _solve(lambda rate: fit.ratio(uniform_shares(network, rate)), self.value)
         self.fit = fit.to(next(model.parameters()).device)
         runner.logger.info(
             'predicted latency on %s at %d×%d: static %.3f ms, target %.3f ms (ratio %.3f), which '
@@ -105,8 +128,15 @@ class LatencyTarget(Target):
             *(self.rate, 100 * fit.error, 100 * fit.block_error),
         )
 
-    def ratios(self, rates: Tensor, dilated: Tensor) -> tuple[Tensor, Tensor]:
-        return self.fit.ratio(rates, dilated), self.fit.block_ratios(rates, dilated)
+    def ratios(self, forwards: list[list[BlockTrace]]) -> tuple[Tensor, Tensor]:
+        blocks = zip(*forwards, strict=True)
+        shares = [mean_shares([trace.shares for trace in traces]) for traces in blocks]
+        return self.fit.ratio(shares), self.fit.block_ratios(shares)
+
+
+def mean_shares(images: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean share of each axis, a scalar, over the images of several forwards."""
+    return {name: torch.cat([shares[name] for shares in images]).mean() for name in images[0]}
 
 
 def _solve(ratio: Callable[[float], Tensor], target: float, steps: int = 20) -> float:

@@ -5,7 +5,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from las_mm.checks import check_number
-from las_mm.models.backbone import find_backbone
+from las_mm.models.backbone import dynamic_backbones
 
 from .model_loss import training_progress, unwrapped
 
@@ -15,6 +15,7 @@ class GumbelTemperatureHook(Hook):
     """Sets τ of every masker: constant, or falling exponentially (Sec. 3.5, Appendix B.2, B.3).
 
     τ(p) = start·(end / start)^p at progress p; ImageNet uses 5 → 0.1, detection a constant 0.1.
+    Of several dynamic backbones in a model, such as a student and its teacher, all have the same τ.
 
     Args:
         start: τ at the start of training.
@@ -55,6 +56,6 @@ class GumbelTemperatureHook(Hook):
     ) -> None:
         progress = training_progress(runner, self.by_epoch)
         temperature = self.temperature(progress)
-        backbone = find_backbone(unwrapped(runner.model))
-        backbone.set_temperature(temperature, noise=progress < self.noise_until)
+        for backbone in dynamic_backbones(unwrapped(runner.model)).values():
+            backbone.set_temperature(temperature, noise=progress < self.noise_until)
         runner.message_hub.update_scalar('train/temperature', temperature)

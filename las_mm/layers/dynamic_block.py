@@ -1,30 +1,39 @@
 """What makes a residual block dynamic, whichever framework the block comes from (Sec. 3.2)."""
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import checkpoint
 
-from las_mm.ops import conv_size
-from las_mm.ops.executors import Executor, choose_executor
-from las_mm.ops.executors.numbering import number_block
-from las_mm.ops.folding import forget
+from las_mm.ops import WHOLE, conv_size
+from las_mm.ops.fork import fork
+from las_mm.ops.gradients import is_recorded, wants_gradients
 from las_mm.ops.masked_sum import masked_sum_relu
 
-from .masker import Masker
+from .branch import Branch
+from .executor import Executor, Masks, Run
+from .maskers import BranchMasker, Masker, PatchMasker
+from .numbering import number_block
 from .trace import BlockTrace
+
+# Attributes, and so parts of state-dict names, of a block's maskers.
+MASKERS = ('masker', 'branch_masker')
+# What is of a forward and not of the block.
+LEFT_BEHIND = ('_last', '_trace')
 
 
 class DynamicBlock(nn.Module):
-    """Mixin that turns a residual block into a spatial-wise dynamic one.
+    """Mixin that turns a residual block into a dynamic one.
 
     It expects of the block what torchvision's, mmdet's and mmpretrain's have in common:
-    ``conv1, conv2[, conv3]``, ``norm1, norm2[, norm3]``, ``relu``, ``downsample`` and ``with_cp``.
-    Until :meth:`make_dynamic` is called the block stays static. The output is
+    ``conv1, conv2[, conv3]``, ``norm1, norm2[, norm3]``, ``relu``, ``downsample`` and ``with_cp``;
+    a block built otherwise overrides :attr:`branch`. Until :meth:`make_dynamic` is called the block
+    stays static. The output is
 
         relu(M ⊙ branch(x) + identity(x)),
 
@@ -36,10 +45,15 @@ class DynamicBlock(nn.Module):
     conv3: nn.Conv2d
     relu: nn.Module
     downsample: nn.Module | None
-    masker: Masker
+    masker: PatchMasker
+    branch_masker: BranchMasker
     name: str = ''
-    executor: str = 'dense'
+    stage: int = 0
+    executor: 'Executor[DynamicBlock] | None' = None
+    generation: int = 0
     with_cp: bool = False
+    _last: tuple[Masks, tuple[int, int]] | None = None  # of the last forward, and (H, W)
+    _trace: BlockTrace | None = None
 
     if TYPE_CHECKING:  # at run time these would hide the framework's
 
@@ -52,68 +66,93 @@ class DynamicBlock(nn.Module):
         @property
         def norm3(self) -> nn.Module: ...
 
-    def make_dynamic(self, granularity: int, name: str = '', **masker: float) -> None:
+    def make_dynamic(
+        self, granularity: int | str, name: str = '', stage: int = 0, **masker: float
+    ) -> None:
         """Give the block a masker.
 
         Args:
-            granularity: S, edge of a patch in pixels of the block's output.
+            granularity: S, edge of a patch in pixels of the block's output; ``'all'`` to compute
+                the whole block or nothing of it.
             name: The block's name in its backbone, used in traces and messages.
+            stage: Its stage in the backbone, from 0.
             masker: Further arguments of :class:`Masker`.
         """
-        self.name = name
-        self.masker = Masker(self.conv1.in_channels, granularity, self.stride_product, **masker)
+        self.name, self.stage = name, stage
+        channels = self.branch.steps[0].op.in_channels
+        if granularity == WHOLE:
+            self.branch_masker = BranchMasker(channels, **masker)
+        else:
+            self.masker = PatchMasker(channels, int(granularity), self.stride_product, **masker)
         self.number = number_block(self)
+
+    def make_static(self) -> None:
+        """Take the maskers away: what is left is the static block."""
+        for name in MASKERS:
+            self._modules.pop(name, None)
+
+    @property
+    def maskers(self) -> list[Masker]:
+        """What decides for the block; none until :meth:`make_dynamic`."""
+        named = [self._modules.get(name) for name in MASKERS]
+        return [masker for masker in named if isinstance(masker, Masker)]
+
+    @property
+    def _maskers_train(self) -> bool:
+        modes = [masker.training for masker in self.maskers]  # which torch.compile can follow
+        return True in modes
 
     @property
     def is_dynamic(self) -> bool:
-        """Whether :meth:`make_dynamic` was called."""
-        return hasattr(self, 'masker')
+        """Whether the block has a masker."""
+        return any(name in self._modules for name in MASKERS)
+
+    @property
+    def spatial_masker(self) -> Masker | None:
+        """The masker that decides on the output's pixels, patch by patch or all at once."""
+        return next(iter(self.maskers), None)
+
+    @property
+    def branch(self) -> Branch:
+        """What the block computes; for a framework's basic block or bottleneck."""
+        layers = [(self.conv1, self.norm1), (self.conv2, self.norm2)]
+        if hasattr(self, 'conv3'):
+            layers.append((self.conv3, self.norm3))
+        return Branch.residual(layers, self.relu, self.downsample, self.gate)
+
+    @property
+    def gate(self) -> nn.Module | None:
+        """Squeeze-and-excitation before the last convolution; None where there is none."""
+        return None
 
     @property
     def stride_product(self) -> int:
         """Stride of the whole block."""
-        return self.conv1.stride[0] * self.conv2.stride[0]
-
-    @property
-    def plain_branch(self) -> bool:
-        """Whether the branch is nothing more than :meth:`branch_layers` with ReLU between them
-        and, if there are :attr:`gate_convs`, squeeze-and-excitation before the last convolution.
-        """
-        return True
-
-    def branch_layers(self) -> Iterator[tuple[nn.Conv2d, nn.Module]]:
-        """(convolution, normalisation) pairs of the residual branch, in order."""
-        yield self.conv1, self.norm1
-        yield self.conv2, self.norm2
-        if hasattr(self, 'conv3'):
-            yield self.conv3, self.norm3
-
-    @property
-    def gate_convs(self) -> Sequence[nn.Conv2d]:
-        """The two convolutions of a :class:`~las_mm.layers.SqueezeExcitation`, which run once per
-        image on pooled features; none by default.
-        """
-        return ()
+        return self.branch.stride
 
     def body(self, x: Tensor, pixels: Tensor | None = None) -> Tensor:
         """The residual branch up to its last convolution, dense.
 
         Args:
             x: (N, C, H, W).
-            pixels: (N, 1, H', W') mask of the active output pixels, for a branch that pools over
+            pixels: (N, 1, H', W') mask of the active output pixels, for a gate that pools over
                 them; None if all are.
 
         Returns:
-            (N, C', H', W'), before the last norm.
+            (N, C', H', W'), before the last norm where that follows the convolution.
         """
-        *layers, (last_conv, _) = self.branch_layers()
-        for conv, norm in layers:
-            x = self.relu(norm(conv(x)))
-        return last_conv(x)
+        branch = self.branch
+        *steps, last = branch.steps
+        for step in steps:
+            x = step(x)
+        if branch.gate is not None:
+            x = branch.gate(x, pixels)
+        return last.op(last.prepare(x))
 
     def identity(self, x: Tensor) -> Tensor:
         """The shortcut, always dense: (N, C, H, W) -> (N, C', H', W')."""
-        return x if self.downsample is None else self.downsample(x)
+        shortcut = self.branch.shortcut
+        return x if shortcut is None else shortcut(x)
 
     def drop(self, factor: Tensor) -> Tensor:
         """What multiplies the branch, in training zero for some samples if the block drops them."""
@@ -127,15 +166,21 @@ class DynamicBlock(nn.Module):
             x: (N, C, H, W) input of the block.
             pixels: (N, 1, H', W') mask of the active output pixels; None in a static block.
         """
-        *_, (_, norm) = self.branch_layers()
-        if pixels is None:
-            return self.relu(self.drop(norm(out)) + self.identity(x))
-        return masked_sum_relu(out, norm, self.drop(pixels), self.identity(x))
+        branch = self.branch
+        if branch.join == 'concat':
+            return out if pixels is None else out * pixels.to(out.dtype)
+        norm, act = branch.steps[-1].norm, branch.act_after
+        if pixels is not None and isinstance(act, nn.ReLU):
+            return masked_sum_relu(out, norm, self.drop(pixels), self.identity(x))
+        out = norm(out)
+        out = self.drop(out) if pixels is None else out * self.drop(pixels).to(out.dtype)
+        out = out + self.identity(x)
+        return out if act is None else act(out)
 
-    def run_dense(
+    def compute(
         self, x: Tensor, pixels: Tensor | None = None, shortcut: Tensor | None = None
     ) -> Tensor:
-        """The block's output, computed again in the backward pass if ``with_cp``.
+        """The block's dense output, computed again in the backward pass if ``with_cp``.
 
         Args:
             x: (N, C, H, W).
@@ -146,15 +191,35 @@ class DynamicBlock(nn.Module):
             (N, C', H', W').
         """
 
-        def compute(x: Tensor, shortcut: Tensor, pixels: Tensor | None) -> Tensor:
+        def run(x: Tensor, shortcut: Tensor, pixels: Tensor | None) -> Tensor:
             return self.finish(self.body(x, pixels), shortcut, pixels)
 
         inputs = x, x if shortcut is None else shortcut, pixels
         if not (self.with_cp and x.requires_grad):
-            return compute(*inputs)
+            return run(*inputs)
         # The second forward must not move the running statistics a second time.
         contexts = nullcontext(), untracked(self)
-        return checkpoint(compute, *inputs, use_reentrant=False, context_fn=lambda: contexts)
+        return checkpoint(run, *inputs, use_reentrant=False, context_fn=lambda: contexts)
+
+    def run_dense(self, x: Tensor) -> tuple[Tensor, Masks]:
+        """The reference, and the only way to train: all is computed, then multiplied by the mask.
+
+        Batch norms see dense statistics.
+
+        Args:
+            x: (N, C, H, W).
+
+        Returns:
+            The output (N, C', H', W') and the masks of :attr:`maskers`.
+        """
+        masker = self.spatial_masker
+        if masker is None:
+            return self.compute(x), ()
+        window = masker.window if masker.training else None
+        inner, shortcut, pooled = (x, x, None) if window is None else fork(x, window)
+        mask = masker(x, pooled)
+        decision = masker.decision(mask, conv_size(x.shape[-2:], self.stride_product))
+        return self.compute(inner, decision.pixels, shortcut), (mask,)
 
     def forward(self, x: Tensor, private: bool = False) -> Tensor:
         """Run the block; :attr:`trace` then says what it did.
@@ -167,53 +232,74 @@ class DynamicBlock(nn.Module):
         Returns:
             (N, C', H', W').
         """
-        if not self.is_dynamic:
-            return self._executor(x)(self, x, private)[0]
         size = x.shape[-2], x.shape[-1]
         self.check_granularity(size)
-        out, mask = self._executor(x)(self, x, private)
-        self.remember_decision(mask, size)
+        run = self._choose(x)
+        out, masks = self.run_dense(x) if run is None else run(x, private)
+        if masks:
+            self.remember(masks, size)
         return out
 
-    def remember_decision(self, mask: Tensor | None, input_size: tuple[int, int]) -> None:
-        """Keep what the block decided for :attr:`trace`.
+    def _choose(self, x: Tensor) -> Run | None:
+        """What runs the block on x; None for its own dense forward.
+
+        Training is dense, and nothing made of the parameters before it may survive it.
+        """
+        executor = self.executor
+        if self.training or self._maskers_train:
+            self.generation += 1
+            return None
+        if executor is None or is_recorded():
+            return None
+        if wants_gradients(self, x):
+            self.generation += 1
+            log_once(
+                f"executor: 'dense' instead of {executor.name!r} while gradients are wanted, which "
+                'is slower; call the model within torch.no_grad() or torch.inference_mode()'
+            )
+            return None
+        executor = executor.on(x)
+        while executor is not None:
+            run = executor.prepare(self, x)
+            if not isinstance(run, str):
+                return run
+            fallback = executor.fallback
+            name = 'dense' if fallback is None else fallback.name
+            log_once(f'executor: {name!r} instead of {executor.name!r} for some blocks: {run}')
+            executor = fallback
+        return None
+
+    def remember(self, masks: Masks, input_size: tuple[int, int]) -> None:
+        """Keep what the maskers decided for :attr:`trace`.
 
         Args:
-            mask: (N, 1, ceil(H'/S), ceil(W'/S)) coarse mask.
+            masks: The coarse masks of :attr:`maskers`.
             input_size: (H, W) of the block's input.
         """
-        self.__dict__['_decision'] = mask, input_size
+        self._last, self._trace = (masks, input_size), None
+
+    @property
+    def last_masks(self) -> tuple[Masks, tuple[int, int]] | None:
+        """What :meth:`remember` was told last; None before the first forward."""
+        return self._last
 
     @property
     def trace(self) -> BlockTrace | None:
         """What the block did in its last forward; None before the first one."""
-        decision = self.__dict__.get('_decision')
-        if decision is None:
-            return None
-        if isinstance(decision, tuple):  # made when first asked for: inference may never ask
-            decision = self.__dict__['_decision'] = self._make_trace(*decision)
-        return decision
+        if self._trace is None and self._last is not None:
+            # Made when first asked for: inference may never ask.
+            self._trace = self._trace_of(*self._last)
+        return self._trace
 
-    @trace.setter
-    def trace(self, trace: BlockTrace | None) -> None:
-        self.__dict__['_decision'] = trace
-
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles leave the trace behind: it is of a forward, not of the block."""
-        return {key: value for key, value in self.__dict__.items() if key != '_decision'}
+        return {key: value for key, value in self.__dict__.items() if key not in LEFT_BEHIND}
 
-    def __setstate__(self, state: dict) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
         """Copies are blocks of their own."""
         super().__setstate__(state)
         if self.is_dynamic:
             self.number = number_block(self)
-
-    def _executor(self, x: Tensor) -> Executor:
-        """Training is dense; nothing made of the parameters before it may survive it."""
-        if self.training or torch.is_grad_enabled() or (self.is_dynamic and self.masker.training):
-            forget(self)
-            return choose_executor('dense', self, x)
-        return choose_executor(self.executor, self, x)
 
     def check_granularity(self, input_size: tuple[int, int]) -> None:
         """Refuse patches that are larger than the feature.
@@ -221,29 +307,28 @@ class DynamicBlock(nn.Module):
         Raises:
             ValueError: If S exceeds both sides of the output for an input of this (H, W).
         """
-        if self.masker.window < max(input_size):
+        masker = self.spatial_masker
+        if not isinstance(masker, PatchMasker) or masker.window < max(input_size):
             return
         height, width = conv_size(input_size, self.stride_product)
-        if self.masker.granularity > max(height, width):
+        if masker.granularity > max(height, width):
             raise ValueError(
-                f'granularity: block {self.name} has S={self.masker.granularity}, larger than its '
+                f'granularity: block {self.name} has S={masker.granularity}, larger than its '
                 f'{height}x{width} feature map; choose S <= {max(height, width)} for this stage, '
-                'or a larger input'
+                "'all' to compute blocks whole or not at all, or a larger input"
             )
 
-    def _make_trace(self, mask: Tensor, input_size: tuple[int, int]) -> BlockTrace:
-        conv1_size = conv_size(input_size, self.conv1.stride[0])
-        return BlockTrace(
-            name=self.name,
-            mask=mask.to(self.masker.conv.weight.dtype),
-            granularity=self.masker.granularity,
-            input_size=input_size,
-            conv1_size=conv1_size,
-            size=conv_size(conv1_size, self.conv2.stride[0]),
-            kernel_size=self.conv2.kernel_size[0],
-            stride=self.conv2.stride[0],
-            dilation=self.conv2.dilation[0],
-        )
+    def _trace_of(self, masks: Masks, input_size: tuple[int, int]) -> BlockTrace:
+        branch = self.branch
+        size = conv_size(input_size, branch.stride)
+        decisions = [m.decision(mask, size) for m, mask in zip(self.maskers, masks, strict=True)]
+        return BlockTrace(self.name, self.stage, tuple(decisions), branch, input_size)
+
+
+@cache
+def log_once(message: str) -> None:
+    """Warn of something that would be said for every block."""
+    logging.getLogger('las_mm').warning(message)
 
 
 @contextmanager

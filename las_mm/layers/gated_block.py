@@ -1,8 +1,6 @@
 """A block with squeeze-and-excitation before its last convolution."""
 
-from collections.abc import Sequence
-
-from torch import Tensor, nn
+from torch import nn
 
 from .dynamic_block import DynamicBlock
 from .squeeze_excitation import SqueezeExcitation
@@ -16,16 +14,5 @@ class GatedBlock(DynamicBlock):
         self.se = SqueezeExcitation(self.conv2.out_channels, squeeze_channels)
 
     @property
-    def plain_branch(self) -> bool:
-        return not hasattr(self, 'se') or type(self.se) is SqueezeExcitation
-
-    @property
-    def gate_convs(self) -> Sequence[nn.Conv2d]:
-        return (self.se.fc1, self.se.fc2) if hasattr(self, 'se') else ()
-
-    def body(self, x: Tensor, pixels: Tensor | None = None) -> Tensor:
-        if not hasattr(self, 'se'):
-            return super().body(x, pixels)
-        x = self.relu(self.norm1(self.conv1(x)))
-        x = self.relu(self.norm2(self.conv2(x)))
-        return self.conv3(self.se(x, pixels))
+    def gate(self) -> nn.Module | None:
+        return getattr(self, 'se', None)

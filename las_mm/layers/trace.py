@@ -1,55 +1,76 @@
 """BlockTrace: what one dynamic block did in one forward."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from torch import Tensor
 
-from las_mm.ops import dilate_mask, upsample_mask
+from .branch import DILATED, Branch
+from .decision import BRANCH, SITES, Decision
 
 
 @dataclass(frozen=True)
 class BlockTrace:
-    """The decision of one block in its last forward, and the rates that follow from it.
+    """The decisions of one block in its last forward, and the shares that follow from them.
 
-    Rates are differentiable in training; they are computed when first asked for, so that plain
+    Shares are differentiable in training; they are computed when first asked for, so that plain
     inference does not pay for them.
 
     Attributes:
         name: The block's name in the backbone, such as ``layer1.0``.
-        mask: (N, 1, ceil(H'/S), ceil(W'/S)) coarse mask in {0, 1}.
-        granularity: S.
-        input_size: (H, W) of the block's input.
-        conv1_size: (H, W) of the first convolution's output.
-        size: (H', W') of the block's output.
-        kernel_size: Edge of the second convolution's kernel.
-        stride: Stride of the second convolution.
-        dilation: Dilation of the second convolution.
+        stage: Its stage, from 0.
+        decisions: What its maskers decided.
+        branch: What it computes.
+        input_size: (H, W) of its input.
     """
 
     name: str
-    mask: Tensor
-    granularity: int
+    stage: int
+    decisions: tuple[Decision, ...]
+    branch: Branch
     input_size: tuple[int, int]
-    conv1_size: tuple[int, int]
-    size: tuple[int, int]
-    kernel_size: int
-    stride: int
-    dilation: int
 
     @cached_property
+    def shares(self) -> dict[str, Tensor]:
+        """(N,) share of every axis that the block decides on, and ``'dilated'`` for sites."""
+        return self.branch.shares(self.decisions, self.input_size)
+
+    @property
+    def spatial(self) -> Decision:
+        """The decision on the output's pixels, patch by patch or all at once."""
+        return next(d for d in self.decisions if d.axis in (SITES, BRANCH))
+
+    @property
+    def mask(self) -> Tensor:
+        """(N, 1, h, w) coarse mask in {0, 1}; (N, 1, 1, 1) where the block decides as a whole."""
+        return self.spatial.mask
+
+    @property
+    def granularity(self) -> int | None:
+        """S; None where the block decides as a whole."""
+        return self.spatial.grain
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H', W') of the block's output."""
+        return self.spatial.size
+
+    @property
     def pixel_mask(self) -> Tensor:
         """(N, 1, H', W'): the output pixels that were computed."""
-        return upsample_mask(self.mask, self.granularity, self.size)
+        return self.spatial.pixels
 
-    @cached_property
+    @property
     def activation_rate(self) -> Tensor:
         """(N,) share of the output pixels computed, r of Sec. 3.1."""
-        return self.pixel_mask.float().mean((1, 2, 3))
+        return self.spatial.share
 
-    @cached_property
+    @property
     def dilated_rate(self) -> Tensor:
         """(N,) share of the first convolution's output pixels that the second one reads."""
-        mask = self.pixel_mask.float()
-        needed = dilate_mask(mask, self.conv1_size, self.kernel_size, self.stride, self.dilation)
-        return needed.mean((1, 2, 3))
+        return self.shares.get(DILATED, self.activation_rate)
+
+    def with_mask(self, mask: Tensor) -> 'BlockTrace':
+        """The same with another spatial mask; its shares are computed anew."""
+        changed = tuple(replace(d, mask=mask) if d is self.spatial else d for d in self.decisions)
+        return replace(self, decisions=changed)

@@ -5,7 +5,7 @@ from math import cos, pi
 from torch import Tensor
 
 
-def bounds(progress: float, target: float, duration: float = 0.33) -> tuple[float, float]:
+def open_bounds(progress: float, target: float, duration: float = 0.33) -> tuple[float, float]:
     """Lower and upper bound of a block's rate: both t at the start, 0 and 1 after ``duration``.
 
     With a = cos²(min(1, progress / duration)·π/2): lower = a·t, upper = 1 − a·(1 − t).

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from .backbone import DynamicBackbone
 
 if find_spec('mmdet'):
-    from . import regnet_mmdet, resnet_mmdet, roi_align  # noqa: F401
+    from . import regnet_mmdet, resnet_mmdet  # noqa: F401
 if find_spec('mmpretrain'):
     from . import densenet_mmpretrain, regnet_mmpretrain, resnet_mmpretrain  # noqa: F401
 

@@ -1,19 +1,23 @@
 """What makes a staged backbone dynamic, whichever framework the backbone comes from."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
-from las_mm.accounting import NetworkCost, block_cost, conv_macs
-from las_mm.layers import BlockTrace, DynamicBlock
-from las_mm.ops import conv_size, parse_granularity
-from las_mm.ops.executors import check_executor
+from las_mm.accounting import NetworkCost, block_cost
+from las_mm.executors import find_executor
+from las_mm.layers import BlockTrace, DynamicBlock, Executor, conv_macs
+from las_mm.ops import parse_granularity
 
-from .fitting import check_fit
+from .checkpoint_fit import check_fit
 from .framework_backbone import Backbone
 
 Stage = Sequence[DynamicBlock]
+StemLayer = nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d
+STEM_LAYERS = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
 
 
 class DynamicBackbone(Backbone):
@@ -29,20 +33,23 @@ class DynamicBackbone(Backbone):
     # else does, too, so that these layers must not run in one piece.
     stem_names: tuple[str, ...] = ('conv1', 'bn1', 'relu', 'maxpool')
     freeze_maskers: bool = False
+    _executor: Executor[DynamicBlock] | None = None
+    any_layout: bool = False  # whether outputs may be in channels-last memory, see restore_layout
     input_size: tuple[int, int]
 
     def make_dynamic(
         self,
-        granularity: str | Sequence[int],
-        executor: str = 'dense',
+        granularity: str | Sequence[int | str],
+        executor: str | Executor[DynamicBlock] = 'dense',
         freeze_maskers: bool = False,
         masker: dict | None = None,
     ) -> None:
         """Give every block its masker.
 
         Args:
-            granularity: S_net, one S per stage, as ``'4-4-7-1'`` or a sequence of integers.
-            executor: Executor of inference, see :mod:`las_mm.ops.executors`.
+            granularity: S_net, one S per stage, as ``'4-4-7-1'`` or a sequence; ``'all'`` in the
+                place of an S computes the blocks of that stage whole or not at all.
+            executor: Executor of inference, see :mod:`las_mm.executors`.
             freeze_maskers: Whether frozen stages freeze their maskers, too.
             masker: Further arguments of every :class:`~las_mm.layers.Masker`.
 
@@ -51,12 +58,14 @@ class DynamicBackbone(Backbone):
         """
         stages = self.dynamic_stages
         self.granularity = parse_granularity(granularity, len(stages))
-        for (name, stage), size in zip(stages.items(), self.granularity, strict=True):
+        for number, (name, stage) in enumerate(stages.items()):
             for index, block in enumerate(stage):
-                block.make_dynamic(size, name=f'{name}.{index}', **(masker or {}))
+                grain = self.granularity[number]
+                block.make_dynamic(grain, f'{name}.{index}', number, **(masker or {}))
         self.freeze_maskers = freeze_maskers
         self.executor = executor
         self.register_load_state_dict_pre_hook(check_fit)
+        self.register_forward_hook(restore_layout)
 
     @property
     def dynamic_stages(self) -> dict[str, Stage]:
@@ -76,59 +85,61 @@ class DynamicBackbone(Backbone):
 
     @property
     def traces(self) -> list[BlockTrace]:
-        """What each block did in the last forward.
-
-        Raises:
-            ValueError: If there was no forward yet.
-        """
-        blocks = self.blocks
-        traces = [trace for block in blocks if (trace := block.trace) is not None]
-        if len(traces) < len(blocks):
-            raise ValueError('traces: there are none before the first forward of the backbone')
-        return traces
+        """What each block did in the last forward; empty before the first one."""
+        traces = [block.trace for block in self.blocks]
+        return [] if None in traces else cast(list[BlockTrace], traces)
 
     @property
     def executor(self) -> str:
-        """Executor of inference; training is always dense."""
-        return self._executor
+        """Name of the executor of inference; training is always dense."""
+        return 'dense' if self._executor is None else self._executor.name
 
     @executor.setter
-    def executor(self, name: str) -> None:
-        self._executor = check_executor(name)
+    def executor(self, name: str | Executor[DynamicBlock]) -> None:
+        self.hand_out(find_executor(name))
+
+    def hand_out(self, executor: Executor[DynamicBlock] | None) -> Executor[DynamicBlock] | None:
+        """Give all blocks an executor, None for their own dense forward; returns the one before."""
+        before, self._executor = self._executor, executor
         for block in self.blocks:
-            block.executor = name
+            block.executor = executor
+        return before
 
     def set_temperature(self, temperature: float, noise: bool = True) -> None:
         """Set τ of every masker (Eq. 1), and whether training samples or decides as inference."""
-        for block in self.blocks:
-            block.masker.temperature, block.masker.noise = temperature, noise
+        for masker in (masker for block in self.blocks for masker in block.maskers):
+            masker.temperature, masker.noise = temperature, noise
 
-    def cost(self, extra_macs: int = 0) -> NetworkCost:
+    def cost(self, extra_macs: int = 0, traces: list[BlockTrace] | None = None) -> NetworkCost:
         """MACs for one image of the last forward's size.
 
         Args:
             extra_macs: What else belongs to the network, such as the classifier.
+            traces: Of an earlier forward, instead of the last one.
+
+        Raises:
+            ValueError: If there was no forward yet.
         """
-        blocks = zip(self.blocks, self.traces, strict=True)
+        traces = traces or self.traces
+        if not traces:
+            raise ValueError('traces: there are none before the first forward of the backbone')
+        blocks = zip(self.blocks, traces, strict=True)
         return NetworkCost(self.fixed_macs() + extra_macs, tuple(block_cost(*b) for b in blocks))
 
     @property
-    def stem_layers(self) -> list[nn.Conv2d | nn.MaxPool2d]:
-        """Convolutions and pooling before the first block, in order."""
-        stem = self.stem if getattr(self, 'deep_stem', False) else self.conv1
-        layers: list[nn.Conv2d | nn.MaxPool2d]
-        layers = [module for module in stem.modules() if isinstance(module, nn.Conv2d)]
-        return [*layers, self.maxpool] if hasattr(self, 'maxpool') else layers
+    def stem_layers(self) -> list[StemLayer]:
+        """Convolutions and pooling before the first block, in order, as they are now."""
+        stem: list[nn.Module] = [self.stem if getattr(self, 'deep_stem', False) else self.conv1]
+        if hasattr(self, 'maxpool'):
+            stem.append(self.maxpool)
+        return [part for layer in stem for part in layer.modules() if isinstance(part, STEM_LAYERS)]
 
     def fixed_macs(self) -> int:
         """MACs outside of the blocks for one image of the last forward's size: the stem's."""
         macs, size = 0, self.input_size
         for layer in self.stem_layers:
-            if isinstance(layer, nn.Conv2d):
-                size = conv_size(size, layer.stride[0])
-                macs += conv_macs(layer, size)
-            else:
-                size = conv_size(size, cast(int, layer.stride))
+            size = size_after(layer, size)
+            macs += conv_macs(layer, size) if isinstance(layer, nn.Conv2d) else 0
         return macs
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -149,8 +160,46 @@ class DynamicBackbone(Backbone):
             return
         for stage in list(self.dynamic_stages.values())[: max(self.frozen_stages, 0)]:
             for block in stage:
-                if hasattr(block, 'masker'):
-                    block.masker.requires_grad_(True).train(self.training)
+                for masker in block.maskers if isinstance(block, DynamicBlock) else ():
+                    masker.requires_grad_(True).train(self.training)
+
+
+def restore_layout(backbone: DynamicBackbone, args: tuple, outs: Any) -> Any:
+    """Give what leaves a backbone the memory layout that its dense forward would give it.
+
+    Executors compute in channels-last memory, which not every operator that comes next can read:
+    compiled ones of mmcv take any tensor for a contiguous one. A forward hook, so that no subclass
+    can forget it.
+    """
+    if backbone.any_layout or not args or not isinstance(args[0], Tensor):
+        return outs
+    weight = next((p for p in backbone.parameters() if p.dim() == 4), args[0])
+    if any(is_channels_last(tensor) for tensor in (args[0], weight)):
+        return outs
+    return tree_map_only(Tensor, Tensor.contiguous, outs)
+
+
+def is_channels_last(tensor: Tensor) -> bool:
+    """Whether a tensor is in channels-last memory and in no other."""
+    last = tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    return last and not tensor.is_contiguous()
+
+
+def size_after(layer: StemLayer, size: tuple[int, int]) -> tuple[int, int]:
+    """(H, W) that a layer makes of an input of (H, W)."""
+    sizes = []
+    for axis, edge in enumerate(size):
+        values: list[Any] = [layer.kernel_size, layer.stride, layer.padding]
+        values.append(getattr(layer, 'dilation', 1))
+        kernel, stride, padding, dilation = (
+            value if isinstance(value, int) else value[axis] for value in values
+        )
+        covered = edge + 2 * padding - dilation * (kernel - 1) - 1
+        steps = -(-covered // stride) if getattr(layer, 'ceil_mode', False) else covered // stride
+        # A last window that begins in the padding behind the image is left out.
+        cut = getattr(layer, 'ceil_mode', False) and steps * stride >= edge + padding
+        sizes.append(steps + 1 - cut)
+    return sizes[0], sizes[1]
 
 
 def refuse_options(options: dict, *names: str) -> None:
@@ -167,19 +216,50 @@ def refuse_options(options: dict, *names: str) -> None:
             )
 
 
-def find_backbone(model: nn.Module) -> DynamicBackbone:
-    """The dynamic backbone inside a detector, a classifier or a wrapper of one.
+def dynamic_backbones(model: nn.Module) -> dict[str, DynamicBackbone]:
+    """The dynamic backbones inside a detector, a classifier or a wrapper of one, by their names.
 
     Raises:
         ValueError: If there is none.
     """
-    for module in model.modules():
-        if isinstance(module, DynamicBackbone):
-            return module
-    raise ValueError(
-        f'model: {type(model).__name__} has no dynamic backbone; '
-        "use backbone=dict(type='LASResNet', granularity='4-4-7-1', ...)"
-    )
+    modules = model.named_modules()
+    found = {name: module for name, module in modules if isinstance(module, DynamicBackbone)}
+    if not found:
+        raise ValueError(
+            f'model: {type(model).__name__} has no dynamic backbone; '
+            "use backbone=dict(type='LASResNet', granularity='4-4-7-1', ...)"
+        )
+    return found
+
+
+def find_backbone(model: nn.Module, name: str | None = None) -> DynamicBackbone:
+    """The dynamic backbone that predicts in a detector, a classifier or a wrapper of one.
+
+    Of the two of mmdet's semi-supervised detectors it is that of the network which their
+    ``semi_test_cfg`` lets predict.
+
+    Args:
+        model: The model.
+        name: Its name in the model, such as ``'student.backbone'``, where there are several.
+
+    Raises:
+        ValueError: If there is none, none of that name, or several and no name.
+    """
+    found = dynamic_backbones(model)
+    if name is not None:
+        if name not in found:
+            raise ValueError(f'backbone: got {name!r}; choose one of {", ".join(found)}')
+        return found[name]
+    if len(found) > 1:
+        for part in model.modules():
+            if hasattr(part, 'semi_test_cfg') and hasattr(part, 'student'):
+                options = cast(dict, part.semi_test_cfg or {})
+                return find_backbone(getattr(part, options.get('predict_on', 'teacher')))
+        raise ValueError(
+            f'model: {type(model).__name__} has several dynamic backbones; choose one of '
+            f"{', '.join(found)}, as backbone='{next(iter(found))}' of the hook"
+        )
+    return next(iter(found.values()))
 
 
 def classifier_macs(model: nn.Module) -> int:

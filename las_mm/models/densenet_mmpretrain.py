@@ -1,6 +1,6 @@
 """LAS-DenseNet as a backbone of mmpretrain's classifiers: dense layers with a masker each."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,10 +9,9 @@ from mmpretrain.models.backbones.densenet import DenseLayer, DenseNet
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from las_mm.accounting import conv_macs
-from las_mm.layers import DynamicBlock
+from las_mm.layers import DILATED, SITES, Branch, DynamicBlock, Step, conv_macs
 
-from .backbone import DynamicBackbone, Stage
+from .backbone import DynamicBackbone, Stage, StemLayer
 
 
 class LASDenseLayer(DynamicBlock, DenseLayer):
@@ -22,21 +21,18 @@ class LASDenseLayer(DynamicBlock, DenseLayer):
     skipped pixels of the new features are zero. Norms stand before the convolutions.
     """
 
-    plain_branch = False
     act: nn.Module
     drop_rate: float
 
-    def branch_layers(self) -> Iterator[tuple[nn.Conv2d, nn.Module]]:
-        yield self.conv1, self.norm1
-        yield self.conv2, self.norm2
+    @property
+    def branch(self) -> Branch:
+        first = Step('conv1', self.conv1, self.norm1, self.act, (DILATED,), norm_first=True)
+        second = Step('conv2', self.conv2, self.norm2, self.act, (SITES,), norm_first=True)
+        return Branch((first, second), join='concat')
 
     def body(self, x: Tensor, pixels: Tensor | None = None) -> Tensor:
-        x = self.conv1(self.act(self.norm1(x)))
-        x = self.conv2(self.act(self.norm2(x)))
+        x = super().body(x, pixels)
         return F.dropout(x, self.drop_rate, self.training) if self.drop_rate else x
-
-    def finish(self, out: Tensor, x: Tensor, pixels: Tensor | None = None) -> Tensor:
-        return out if pixels is None else out * pixels.to(out.dtype)
 
     def forward(self, x: Sequence[Tensor] | Tensor, private: bool = False) -> Tensor:
         """Features (N, C_i, H, W) of all layers before -> new ones (N, growth_rate, H, W)."""
@@ -65,7 +61,7 @@ class LASDenseNet(DynamicBackbone, DenseNet):
     def __init__(
         self,
         arch: str | dict = '121',
-        granularity: str | Sequence[int] = (4, 4, 2, 1),
+        granularity: str | Sequence[int | str] = (4, 4, 2, 1),
         executor: str = 'dense',
         freeze_maskers: bool = False,
         masker: dict | None = None,
@@ -97,7 +93,7 @@ class LASDenseNet(DynamicBackbone, DenseNet):
         return {f'stages.{index}.block': stage.block for index, stage in enumerate(self.stages)}
 
     @property
-    def stem_layers(self) -> list[nn.Conv2d | nn.MaxPool2d]:
+    def stem_layers(self) -> list[StemLayer]:
         return [self.stem[0], self.stem[-1]]
 
     def fixed_macs(self) -> int:

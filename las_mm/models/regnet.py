@@ -83,7 +83,7 @@ class LASRegNetMixin(DynamicBackbone):
     Args:
         arch: As in :class:`SERegNetMixin`.
         granularity: S_net, one S per stage, as ``'4-4-2-1'`` or a sequence of integers.
-        executor: How inference runs, see :mod:`las_mm.ops.executors`.
+        executor: How inference runs, see :mod:`las_mm.executors.choosing`.
         freeze_maskers: Whether ``frozen_stages`` freeze their maskers, too.
         masker: Further arguments of :class:`~las_mm.layers.Masker`.
         **kwargs: Every other option of the static network.
@@ -97,7 +97,7 @@ class LASRegNetMixin(DynamicBackbone):
     def __init__(
         self,
         arch: str | dict = 'regnety_400mf',
-        granularity: str | Sequence[int] = (4, 4, 2, 1),
+        granularity: str | Sequence[int | str] = (4, 4, 2, 1),
         executor: str = 'dense',
         freeze_maskers: bool = False,
         masker: dict | None = None,

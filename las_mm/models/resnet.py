@@ -16,7 +16,7 @@ class LASResNetMixin(DynamicBackbone):
     Args:
         depth: Depth of the static ResNet.
         granularity: S_net, one S per stage, as ``'4-4-7-1'`` or a sequence of integers.
-        executor: How inference runs, see :mod:`las_mm.ops.executors`.
+        executor: How inference runs, see :mod:`las_mm.executors.choosing`.
         freeze_maskers: Whether ``frozen_stages`` freeze their maskers, too (left in eval mode,
             they decide without noise). By default only the static weights are frozen.
         masker: Further arguments of :class:`~las_mm.layers.Masker`, such as ``keep_bias``.
@@ -31,7 +31,7 @@ class LASResNetMixin(DynamicBackbone):
     def __init__(
         self,
         depth: int,
-        granularity: str | Sequence[int] = (4, 4, 7, 1),
+        granularity: str | Sequence[int | str] = (4, 4, 7, 1),
         executor: str = 'dense',
         freeze_maskers: bool = False,
         masker: dict | None = None,

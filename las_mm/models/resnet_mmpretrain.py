@@ -33,8 +33,8 @@ class LASResLayer(ResLayer):
 
     def init_weights(self) -> None:
         for block in self:
-            if block.is_dynamic:
-                block.masker.init_weights()
+            for masker in block.maskers:
+                masker.init_weights()
 
 
 @MODELS.register_module()

@@ -41,7 +41,7 @@ class TorchLASResNet(DynamicBackbone, ResNet):
     Args:
         depth: 18, 34, 50, 101 or 152.
         granularity: S_net, one S per stage, as ``'4-4-7-1'`` or a sequence of integers.
-        executor: How inference runs, see :mod:`las_mm.ops.executors`.
+        executor: How inference runs, see :mod:`las_mm.executors.choosing`.
 
     Raises:
         TypeError, ValueError: If an argument is not one of the allowed ones.
@@ -53,7 +53,7 @@ class TorchLASResNet(DynamicBackbone, ResNet):
     def __init__(
         self,
         depth: int,
-        granularity: str | Sequence[int] = (4, 4, 7, 1),
+        granularity: str | Sequence[int | str] = (4, 4, 7, 1),
         executor: str = 'dense',
     ) -> None:
         if depth not in LAYOUTS:

@@ -1,11 +1,23 @@
-"""Patch geometry, the Gumbel decision and the executors of a dynamic block; needs only torch."""
+"""Patch geometry and the Gumbel decision; needs only torch."""
 
-from .geometry import conv_size, dilate_mask, grid_size, parse_granularity, upsample_mask
+from .geometry import (
+    WHOLE,
+    Granularity,
+    conv_size,
+    dilate_mask,
+    format_granularity,
+    grid_size,
+    parse_granularity,
+    upsample_mask,
+)
 from .gumbel import gumbel_decision
 
 __all__ = [
+    'WHOLE',
+    'Granularity',
     'conv_size',
     'dilate_mask',
+    'format_granularity',
     'grid_size',
     'gumbel_decision',
     'parse_granularity',

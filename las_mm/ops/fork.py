@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .native_training import native_training
+from .native.training import native_training
 
 
 def fork(x: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -6,37 +6,50 @@ from math import ceil
 import torch.nn.functional as F
 from torch import Tensor
 
+WHOLE = 'all'  # the granularity of blocks that are computed whole or not at all
+Granularity = tuple[int | str, ...]
 
-def parse_granularity(value: str | Sequence[int], num_stages: int = 4) -> tuple[int, ...]:
+
+def parse_granularity(value: str | Sequence[int | str], num_stages: int = 4) -> Granularity:
     """Read S_net, the granularity S of each stage.
 
     Args:
-        value: Either the paper's notation ``'4-4-7-1'`` or a sequence of integers.
+        value: The paper's notation ``'4-4-7-1'`` or a sequence, with ``'all'`` in the place of a
+            stage whose blocks are computed whole or not at all; ``'all'`` alone is for each stage.
         num_stages: Number of stages of the backbone.
 
     Returns:
-        One positive integer per stage: the edge of a patch in pixels of the block's output.
+        One entry per stage: the edge of a patch in pixels of the block's output, or ``'all'``.
 
     Raises:
-        TypeError: If an entry is not an integer.
+        TypeError: If an entry is neither an integer nor ``'all'``.
         ValueError: If there is not one entry per stage, or one is smaller than 1.
     """
     example = '-'.join('4471'[:num_stages])
-    hint = f"give {num_stages} integers >= 1, one per stage, such as '{example}'"
-    entries = _integers(value) if isinstance(value, str) else value
+    hint = f"give {num_stages} integers >= 1, or 'all', one per stage, such as '{example}'"
+    if value == WHOLE:
+        return (WHOLE,) * num_stages
+    entries = _entries(value) if isinstance(value, str) else value
     if not isinstance(entries, Sequence):
         raise TypeError(f'granularity: got {value!r}; {hint}')
-    if any(isinstance(entry, bool) or not isinstance(entry, int) for entry in entries):
+    if any(isinstance(e, bool) or not isinstance(e, int) and e != WHOLE for e in entries):
         raise TypeError(f'granularity: got {value!r}; {hint}')
-    if len(entries) != num_stages or min(entries) < 1:
+    numbers = [entry for entry in entries if isinstance(entry, int)]
+    if len(entries) != num_stages or min(numbers, default=1) < 1:
         raise ValueError(f'granularity: got {value!r}; {hint}')
     return tuple(entries)
 
 
-def _integers(text: str) -> list[int]:
-    """The numbers of '4-4-7-1'; none if there is anything else between the dashes."""
+def format_granularity(granularity: Sequence[int | str]) -> str:
+    """The paper's notation of S_net, ``'4-4-7-1'``."""
+    return '-'.join(map(str, granularity))
+
+
+def _entries(text: str) -> list[int | str]:
+    """The entries of '4-4-7-all'; none if there is anything else between the dashes."""
     parts = text.split('-')
-    return [int(part) for part in parts] if all(part.isdecimal() for part in parts) else []
+    known = all(part.isdecimal() or part == WHOLE for part in parts)
+    return [part if part == WHOLE else int(part) for part in parts] if known else []
 
 
 def conv_size(size: Sequence[int], stride: int) -> tuple[int, int]:

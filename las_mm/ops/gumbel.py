@@ -4,27 +4,22 @@ import torch
 from torch import Tensor
 
 
-def gumbel_decision(
-    logits: Tensor, temperature: float, training: bool, noise: bool = True
-) -> Tensor:
-    """Decide per patch between keep (index 0) and skip (index 1).
+def gumbel_decision(logits: Tensor, temperature: float, noise: bool = True) -> Tensor:
+    """Decide per patch between keep (index 0) and skip (index 1), in training.
 
-    In training the decision is sampled with Gumbel noise and its gradient is that of the softmax
-    at ``temperature``; the value is exactly 0 or 1 in both modes. In inference a patch is kept
-    where ``logit[0] >= logit[1]``, so a tie keeps.
+    The decision is sampled with Gumbel noise and its gradient is that of the softmax at
+    ``temperature``; the value is exactly 0 or 1. Without noise a patch is kept where
+    ``logit[0] >= logit[1]``, so a tie keeps, as in inference.
 
     Args:
         logits: (N, 2, h, w), the masker's output.
-        temperature: τ > 0 of Eq. 1; used in training only.
-        training: Whether the decision is differentiable, and sampled if ``noise``.
-        noise: Whether Gumbel noise is added in training.
+        temperature: τ > 0 of Eq. 1.
+        noise: Whether Gumbel noise is added.
 
     Returns:
         (N, 1, h, w) mask of the logits' dtype with values in {0, 1}.
     """
     margin = logits[:, :1] - logits[:, 1:]
-    if not training:
-        return (margin >= 0).to(logits.dtype)
     if noise:
         margin = margin + logistic_noise(margin)
     # A softmax over two entries is the sigmoid of their difference.

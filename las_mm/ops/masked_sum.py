@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.module import _has_any_global_hook
 
-from .native_training import native_training
+from .gradients import is_recorded
+from .native.training import native_training
 
 
 def masked_sum_relu(x: Tensor, norm: nn.Module, pixels: Tensor, identity: Tensor) -> Tensor:
@@ -30,6 +31,10 @@ def masked_sum_relu(x: Tensor, norm: nn.Module, pixels: Tensor, identity: Tensor
     Returns:
         (N, C, H, W).
     """
+    if is_recorded() or torch.compiler.is_compiling():
+        # A compiler fuses what stands here by itself; of the functions below it loses gradients.
+        branch = norm(x)
+        return torch.relu(identity + branch * pixels.to(branch.dtype))
     if x.dtype == identity.dtype and x.numel() > x.shape[1] and is_plain(norm):
         pixels = pixels.to(x.dtype).contiguous()  # cut patches are a view of whole ones
         return _NormMaskedSumReLU.apply(x, norm.weight, norm.bias, pixels, identity, norm)

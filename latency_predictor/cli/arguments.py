@@ -15,33 +15,66 @@ __all__ = ['add_model', 'add_network', 'add_output', 'models', 'network', 'numbe
 
 def add_output(parser: argparse.ArgumentParser) -> None:
     group = parser.add_mutually_exclusive_group()
-    group.add_argument('--json', dest='form', action='store_const', const='json',
-                       default='table', help='print JSON')
+    group.add_argument(
+        '--json',
+        dest='form',
+        action='store_const',
+        const='json',
+        default='table',
+        help='print JSON',
+    )
     group.add_argument('--csv', dest='form', action='store_const', const='csv', help='print CSV')
     parser.add_argument('--output', metavar='FILE', help='write to FILE instead of the console')
 
 
 def add_model(parser: argparse.ArgumentParser, devices: str = 'v100') -> None:
-    parser.add_argument('--device', default=devices, metavar='NAMES',
-                        help='device names or .yaml files, separated by commas; "all" is every '
-                             'shipped device (default: %(default)s)')
-    parser.add_argument('--precision', default='fp32', choices=tuple(PRECISION_BYTES),
-                        help='number format (default: %(default)s)')
-    parser.add_argument('--batch-size', type=int, default=1, metavar='N',
-                        help='images per forward; latencies are for all of them (default: 1)')
-    parser.add_argument('--tiles', choices=TILE_SETS,
-                        help='tile candidates: powers of two as in the paper, or also exact '
-                             "divisors (default: what the device's file says)")
+    parser.add_argument(
+        '--device',
+        default=devices,
+        metavar='NAMES',
+        help='device names or .yaml files, separated by commas; "all" is every '
+        'shipped device (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--precision',
+        default='fp32',
+        choices=tuple(PRECISION_BYTES),
+        help='number format (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--batch-size',
+        type=int,
+        default=1,
+        metavar='N',
+        help='images per forward; latencies are for all of them (default: 1)',
+    )
+    parser.add_argument(
+        '--tiles',
+        choices=TILE_SETS,
+        help='tile candidates: powers of two as in the paper, or also exact '
+        "divisors (default: what the device's file says)",
+    )
 
 
 def add_network(parser: argparse.ArgumentParser, granularity: str | None = '4-4-7-1') -> None:
-    parser.add_argument('--network', default='resnet101', metavar='NAME',
-                        help=f'{", ".join(NETWORK_NAMES)}, or a .yaml/.json file '
-                             '(default: %(default)s)')
-    parser.add_argument('--input-size', default='224', metavar='HxW',
-                        help='image size, 224 or 800x1344 (default: %(default)s)')
-    parser.add_argument('--granularity', default=granularity, metavar='S_NET',
-                        help='one S per stage like 4-4-7-1 (default: %(default)s)')
+    parser.add_argument(
+        '--network',
+        default='resnet101',
+        metavar='NAME',
+        help=f'{", ".join(NETWORK_NAMES)}, or a .yaml/.json file (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--input-size',
+        default='224',
+        metavar='HxW',
+        help='image size, 224 or 800x1344 (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--granularity',
+        default=granularity,
+        metavar='S_NET',
+        help='one S per stage like 4-4-7-1 (default: %(default)s)',
+    )
 
 
 def models(arguments: argparse.Namespace) -> list[LatencyModel]:
@@ -50,8 +83,9 @@ def models(arguments: argparse.Namespace) -> list[LatencyModel]:
     devices = load_devices(names)
     if not devices:
         raise ValueError("--device is empty: give at least one name, or 'all'")
-    return [LatencyModel(d, arguments.precision, arguments.batch_size, arguments.tiles)
-            for d in devices]
+    return [
+        LatencyModel(d, arguments.precision, arguments.batch_size, arguments.tiles) for d in devices
+    ]
 
 
 def network(arguments: argparse.Namespace) -> NetworkSpec:
@@ -74,5 +108,6 @@ def numbers(text: str, option: str) -> list[float]:
             return [round(start + i * step, 10) for i in range(count)]
         return [float(part) for part in text.split(',')]
     except ValueError:
-        raise ValueError(f"{option} is '{text}': write numbers like 0.2,0.5 or "
-                         'start:stop:step') from None
+        raise ValueError(
+            f"{option} is '{text}': write numbers like 0.2,0.5 or start:stop:step"
+        ) from None

@@ -33,33 +33,50 @@ def add_parsers(subparsers: argparse._SubParsersAction) -> None:
     args.add_network(search, None)
     _add_grids(search, None)
     search.add_argument('--rate', type=float, default=0.5, help='activation rate r (default: 0.5)')
-    search.add_argument('--tolerance', type=float, default=KNEE_TOLERANCE, metavar='R_L',
-                        help='what a larger S must gain in r_l to be worth it (default: '
-                             '%(default)s)')
+    search.add_argument(
+        '--tolerance',
+        type=float,
+        default=KNEE_TOLERANCE,
+        metavar='R_L',
+        help='what a larger S must gain in r_l to be worth it (default: %(default)s)',
+    )
     search.add_argument('--top', type=int, default=10, help='rows to print (default: 10)')
     args.add_output(search)
     search.set_defaults(run=run_search)
 
     plot = subparsers.add_parser('plot', help="draw the paper's figures")
-    plot.add_argument('figure', choices=('rate', 'granularity', 'frontier'),
-                      help='r_l over r (Figure 5), r_l over S (Figures 6, 10), accuracy over '
-                           'latency (Figure 7)')
+    plot.add_argument(
+        'figure',
+        choices=('rate', 'granularity', 'frontier'),
+        help='r_l over r (Figure 5), r_l over S (Figures 6, 10), accuracy over latency (Figure 7)',
+    )
     args.add_model(plot)
     args.add_network(plot, None)
     _add_grids(plot, None)
-    plot.add_argument('--csv', dest='points', metavar='FILE',
-                      help='for frontier: columns label, latency_ms, accuracy')
+    plot.add_argument(
+        '--csv',
+        dest='points',
+        metavar='FILE',
+        help='for frontier: columns label, latency_ms, accuracy',
+    )
     plot.add_argument('--output', required=True, metavar='FILE', help='.png, .pdf or .svg')
     plot.set_defaults(run=run_plot)
 
 
 def _add_grids(parser: argparse.ArgumentParser, rates: str | None) -> None:
     if parser.prog.split()[-1] != 'search':
-        parser.add_argument('--rates', default=rates, metavar='GRID',
-                            help='activation rates: 0.2,0.5 or start:stop:step')
-    parser.add_argument('--candidates', metavar='S,S,...',
-                        help='granularities to try in every stage (default: those that cut the '
-                             "stage's map into whole patches)")
+        parser.add_argument(
+            '--rates',
+            default=rates,
+            metavar='GRID',
+            help='activation rates: 0.2,0.5 or start:stop:step',
+        )
+    parser.add_argument(
+        '--candidates',
+        metavar='S,S,...',
+        help='granularities to try in every stage (default: those that cut the '
+        "stage's map into whole patches)",
+    )
 
 
 def _candidates(arguments: argparse.Namespace, network: NetworkSpec) -> list[list[int]] | None:
@@ -68,26 +85,42 @@ def _candidates(arguments: argparse.Namespace, network: NetworkSpec) -> list[lis
         return None
     sizes = args.numbers(arguments.candidates, '--candidates')
     if any(size != int(size) or size < 1 for size in sizes):
-        raise ValueError(f"--candidates is '{arguments.candidates}': granularities are integers "
-                         '>= 1')
+        raise ValueError(
+            f"--candidates is '{arguments.candidates}': granularities are integers >= 1"
+        )
     largest = {b.stage: max(b.height, b.width) for b in network.blocks}
-    return [sorted({int(s) for s in sizes if s <= edge}) or [1]
-            for _, edge in sorted(largest.items())]
+    return [
+        sorted({int(s) for s in sizes if s <= edge}) or [1] for _, edge in sorted(largest.items())
+    ]
 
 
 def run_sweep(arguments: argparse.Namespace) -> None:
     network = args.network(arguments)
     rates = args.numbers(arguments.rates, '--rates')
     rows = [
-        (curves.device, curves.stage + 1, size, float(rate), curves.static_us,
-         float(curves.dynamic_us[i, j]), float(curves.ratio[i, j]))
+        (
+            curves.device,
+            curves.stage + 1,
+            size,
+            float(rate),
+            curves.static_us,
+            float(curves.dynamic_us[i, j]),
+            float(curves.ratio[i, j]),
+        )
         for model in args.models(arguments)
         for curves in sweep(model, network, rates, _candidates(arguments, network))
         for i, size in enumerate(curves.granularities)
-        for j, rate in enumerate(curves.activation_rates)]
-    emit(Answer(f'Sweep of {network.name}',
-                ('device', 'stage', 'S', 'r', 'static us', 'dynamic us', 'r_l'), rows),
-         arguments.form, arguments.output)
+        for j, rate in enumerate(curves.activation_rates)
+    ]
+    emit(
+        Answer(
+            f'Sweep of {network.name}',
+            ('device', 'stage', 'S', 'r', 'static us', 'dynamic us', 'r_l'),
+            rows,
+        ),
+        arguments.form,
+        arguments.output,
+    )
 
 
 def run_search(arguments: argparse.Namespace) -> None:
@@ -98,33 +131,64 @@ def run_search(arguments: argparse.Namespace) -> None:
         raise ValueError(f'--tolerance is {arguments.tolerance:g}: it must be >= 0')
     rows, notes, details = [], [], []
     for model in args.models(arguments):
-        found = search_granularity(model, network, arguments.rate,
-                                   _candidates(arguments, network), arguments.tolerance)
-        shown = found.ranked[:arguments.top]
+        found = search_granularity(
+            model, network, arguments.rate, _candidates(arguments, network), arguments.tolerance
+        )
+        shown = found.ranked[: arguments.top]
         if found.recommended not in shown:
             shown = (*shown, found.recommended)
-        rows += [(found.device, found.ranked.index(c) + 1, c.label, c.dynamic_ms, c.ratio,
-                  c == found.recommended) for c in shown]
-        notes += [f'{found.device}, stage {stage + 1}: ' + ', '.join(
-            f'S={s} {r:.2f}' for s, r in ratios.items()) + f' -> knee S = {knee}'
+        rows += [
+            (
+                found.device,
+                found.ranked.index(c) + 1,
+                c.label,
+                c.dynamic_ms,
+                c.ratio,
+                c == found.recommended,
+            )
+            for c in shown
+        ]
+        notes += [
+            f'{found.device}, stage {stage + 1}: '
+            + ', '.join(f'S={s} {r:.2f}' for s, r in ratios.items())
+            + f' -> knee S = {knee}'
             for stage, (ratios, knee) in enumerate(
-                zip(found.stage_ratios, found.recommended.granularity, strict=True))]
-        details.append({'device': found.device, 'static_ms': found.static_ms,
-                        'recommended': found.recommended.label,
-                        'stage_ratios': [dict(r) for r in found.stage_ratios]})
-    notes.append(f'knee: the smallest S that no larger S beats by more than {arguments.tolerance:g}'
-                 ' in r_l; a larger S makes the mask less flexible (Section 4.2)')
-    emit(Answer(f'S_net for {network.name} at r = {arguments.rate:g}',
-                ('device', 'rank', 'S_net', 'dynamic ms', 'r_l', 'knee'), rows, notes,
-                {'searches': details}), arguments.form, arguments.output)
+                zip(found.stage_ratios, found.recommended.granularity, strict=True)
+            )
+        ]
+        details.append(
+            {
+                'device': found.device,
+                'static_ms': found.static_ms,
+                'recommended': found.recommended.label,
+                'stage_ratios': [dict(r) for r in found.stage_ratios],
+            }
+        )
+    notes.append(
+        f'knee: the smallest S that no larger S beats by more than {arguments.tolerance:g}'
+        ' in r_l; a larger S makes the mask less flexible (Section 4.2)'
+    )
+    emit(
+        Answer(
+            f'S_net for {network.name} at r = {arguments.rate:g}',
+            ('device', 'rank', 'S_net', 'dynamic ms', 'r_l', 'knee'),
+            rows,
+            notes,
+            {'searches': details},
+        ),
+        arguments.form,
+        arguments.output,
+    )
 
 
 def run_plot(arguments: argparse.Namespace) -> None:
     check_suffix(arguments.output)  # before the work, not after it
     if arguments.figure == 'frontier':
         if arguments.points is None:
-            raise ValueError('--csv is missing: a frontier is drawn from a CSV with the columns '
-                             'label, latency_ms, accuracy')
+            raise ValueError(
+                '--csv is missing: a frontier is drawn from a CSV with the columns '
+                'label, latency_ms, accuracy'
+            )
         figure = plot_frontier(read_frontier(arguments.points), 'Accuracy over latency')
     else:
         network, (model, *others) = args.network(arguments), args.models(arguments)

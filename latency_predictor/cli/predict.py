@@ -29,13 +29,21 @@ def add_parsers(subparsers: argparse._SubParsersAction) -> None:
     block = subparsers.add_parser('block', help='one block, operator by operator')
     args.add_model(block)
     args.add_network(block)
-    block.add_argument('--block', default='layer1.1', metavar='NAME',
-                       help='block of the network (default: %(default)s)')
+    block.add_argument(
+        '--block',
+        default='layer1.1',
+        metavar='NAME',
+        help='block of the network (default: %(default)s)',
+    )
     block.add_argument('--rate', type=float, default=0.5, help='activation rate r (default: 0.5)')
     block.add_argument('--dilated-rate', type=float, help='share of conv1 computed when unfused')
-    block.add_argument('--mode', choices=SKIPPING_MODES, default='spatial',
-                       help='spatial masks (default), or for comparison layer or channel skipping '
-                            'at the same rate')
+    block.add_argument(
+        '--mode',
+        choices=SKIPPING_MODES,
+        default='spatial',
+        help='spatial masks (default), or for comparison layer or channel skipping '
+        'at the same rate',
+    )
     _add_fusion(block)
     args.add_output(block)
     block.set_defaults(run=run_block)
@@ -45,10 +53,17 @@ def add_parsers(subparsers: argparse._SubParsersAction) -> None:
     args.add_network(network)
     rates = network.add_mutually_exclusive_group()
     rates.add_argument('--rate', type=float, help='one activation rate for all blocks')
-    rates.add_argument('--macs-ratio', type=float, metavar='T',
-                       help='solve for the activation rate at which F_dyn / F_stat is T')
-    rates.add_argument('--rates', metavar='FILE', help='latency_report.json of a test run; it '
-                       'gives the network and the rates of each block')
+    rates.add_argument(
+        '--macs-ratio',
+        type=float,
+        metavar='T',
+        help='solve for the activation rate at which F_dyn / F_stat is T',
+    )
+    rates.add_argument(
+        '--rates',
+        metavar='FILE',
+        help='latency_report.json of a test run; it gives the network and the rates of each block',
+    )
     network.add_argument('--per-block', action='store_true', help='one row per block')
     _add_fusion(network)
     args.add_output(network)
@@ -56,8 +71,12 @@ def add_parsers(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _add_fusion(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--masker-conv1', choices=('auto', 'fused', 'separate'), default='auto',
-                        help='auto fuses when r > r_th (default)')
+    parser.add_argument(
+        '--masker-conv1',
+        choices=('auto', 'fused', 'separate'),
+        default='auto',
+        help='auto fuses when r > r_th (default)',
+    )
     parser.add_argument('--no-gather-conv2', action='store_true', help='gather in its own kernel')
     parser.add_argument('--no-scatter-add', action='store_true', help='scatter, then add')
 
@@ -70,20 +89,47 @@ def _fusion(arguments: argparse.Namespace) -> Fusion:
 def run_devices(arguments: argparse.Namespace) -> None:
     rows: list[tuple]
     if arguments.name:
-        device, = load_devices(arguments.name)
+        (device,) = load_devices(arguments.name)
         entry = device.to_dict()
-        rows = [(key, q['value'], q['unit'], q['source']) for key, q in entry.items()
-                if key not in ('label', 'lanes')]
-        rows[2:2] = [(f'lanes, {p}', q['value'], q['unit'], q['source'])
-                     for p, q in entry['lanes'].items()]
-        answer = Answer(f'{device.name}: {device.label}', ('quantity', 'value', 'unit', 'source'),
-                        rows)
+        rows = [
+            (key, q['value'], q['unit'], q['source'])
+            for key, q in entry.items()
+            if key not in ('label', 'lanes')
+        ]
+        rows[2:2] = [
+            (f'lanes, {p}', q['value'], q['unit'], q['source']) for p, q in entry['lanes'].items()
+        ]
+        answer = Answer(
+            f'{device.name}: {device.label}', ('quantity', 'value', 'unit', 'source'), rows
+        )
     else:
-        rows = [(d.name, d.label, d.processing_engines, d.frequency, d.offchip_bandwidth,
-                 d.onchip_bandwidth, ' '.join(f'{p}:{v:g}' for p, v in d.lanes.items()),
-                 float(d.kernel_launch)) for d in load_devices()]
-        answer = Answer('Devices', ('name', 'label', 'PE', 'MHz', 'off-chip GB/s', 'on-chip GB/s',
-                                    'MAC/cycle/PE', 'launch us'), rows)
+        rows = [
+            (
+                d.name,
+                d.label,
+                d.processing_engines,
+                d.frequency,
+                d.offchip_bandwidth,
+                d.onchip_bandwidth,
+                ' '.join(f'{p}:{v:g}' for p, v in d.lanes.items()),
+                float(d.kernel_launch),
+            )
+            for d in load_devices()
+        ]
+        answer = Answer(
+            'Devices',
+            (
+                'name',
+                'label',
+                'PE',
+                'MHz',
+                'off-chip GB/s',
+                'on-chip GB/s',
+                'MAC/cycle/PE',
+                'launch us',
+            ),
+            rows,
+        )
     emit(answer, arguments.form, arguments.output)
 
 
@@ -91,17 +137,22 @@ def run_block(arguments: argparse.Namespace) -> None:
     spec = args.network(arguments)
     found = [block for block in spec.blocks if block.name == arguments.block]
     if not found:
-        raise ValueError(f"--block '{arguments.block}' is not in {spec.name}: choose one of "
-                         f'{", ".join(b.name for b in spec.blocks)}')
+        raise ValueError(
+            f"--block '{arguments.block}' is not in {spec.name}: choose one of "
+            f'{", ".join(b.name for b in spec.blocks)}'
+        )
     if arguments.mode != 'spatial' and arguments.dilated_rate is not None:
-        raise ValueError(f"--dilated-rate is given, but --mode is '{arguments.mode}': only spatial "
-                         'masks have one')
+        raise ValueError(
+            f"--dilated-rate is given, but --mode is '{arguments.mode}': only spatial "
+            'masks have one'
+        )
     for model in args.models(arguments):
         emit(_block_answer(model, spec, found[0], arguments), arguments.form, arguments.output)
 
 
-def _block_answer(model: LatencyModel, spec: NetworkSpec, block: BlockSpec,
-                  arguments: argparse.Namespace) -> Answer:
+def _block_answer(
+    model: LatencyModel, spec: NetworkSpec, block: BlockSpec, arguments: argparse.Namespace
+) -> Answer:
     if arguments.mode == 'spatial':
         latency = model.block(block, arguments.rate, arguments.dilated_rate, _fusion(arguments))
         said = f'masker {"fused into" if latency.masker_fused else "separate from"} conv1'
@@ -110,15 +161,20 @@ def _block_answer(model: LatencyModel, spec: NetworkSpec, block: BlockSpec,
         said = f'{arguments.mode} skipping, expected latency'
     rows: list[tuple] = [
         (o.name, o.total_us, o.data_us, o.compute_us, o.launch_us, 'x'.join(map(str, o.tile)))
-        for o in latency.operators]
-    rows += [('dynamic', latency.dynamic_us, None, None, None, None),
-             ('static', latency.static_us, None, None, None, None)]
+        for o in latency.operators
+    ]
+    rows += [
+        ('dynamic', latency.dynamic_us, None, None, None, None),
+        ('static', latency.static_us, None, None, None, None),
+    ]
     return Answer(
         f'{block.name} of {spec.name} on {model.device.name}, S = {block.granularity}, '
         f'r = {latency.activation_rate:g}',
-        ('operator', 'total us', 'data us', 'compute us', 'launch us', 'tile PxCxHxW'), rows,
+        ('operator', 'total us', 'data us', 'compute us', 'launch us', 'tile PxCxHxW'),
+        rows,
         (f'ratio r_l = {latency.ratio:.3f}; {said}',),
-        {'block': dataclasses.asdict(latency), 'ratio': latency.ratio})
+        {'block': dataclasses.asdict(latency), 'ratio': latency.ratio},
+    )
 
 
 def _rates(
@@ -127,8 +183,12 @@ def _rates(
     """Network, rates and dilated rates asked for, and a sentence on where they are from."""
     if arguments.rates:
         measured = load_report(arguments.rates)
-        return (measured.network, measured.activation_rates, measured.dilated_rates,
-                f'rates measured per block, mean r = {measured.activation_rates.mean():.3f}')
+        return (
+            measured.network,
+            measured.activation_rates,
+            measured.dilated_rates,
+            f'rates measured per block, mean r = {measured.activation_rates.mean():.3f}',
+        )
     spec = args.network(arguments)
     if arguments.macs_ratio is not None:
         rate = rate_for_macs_ratio(spec, arguments.macs_ratio)
@@ -139,23 +199,49 @@ def _rates(
 
 def run_network(arguments: argparse.Namespace) -> None:
     spec, rates, dilated, said = _rates(arguments)
-    results = [model.network(spec, rates, dilated, _fusion(arguments))
-               for model in args.models(arguments)]
+    results = [
+        model.network(spec, rates, dilated, _fusion(arguments)) for model in args.models(arguments)
+    ]
     columns: tuple[str, ...]
     rows: list[tuple]
     if arguments.per_block:
         columns = ('device', 'block', 'r', 'static us', 'dynamic us', 'r_l', 'masker fused')
-        rows = [(n.device, b.name, b.activation_rate, b.static_us, b.dynamic_us, b.ratio,
-                 b.masker_fused) for n in results for b in n.blocks]
+        rows = [
+            (
+                n.device,
+                b.name,
+                b.activation_rate,
+                b.static_us,
+                b.dynamic_us,
+                b.ratio,
+                b.masker_fused,
+            )
+            for n in results
+            for b in n.blocks
+        ]
     else:
         columns = ('device', 'static ms', 'dynamic ms', 'r_l', 'fused maskers')
-        rows = [(n.device, n.static_ms, n.dynamic_ms, n.ratio,
-                 sum(bool(b.masker_fused) for b in n.blocks)) for n in results]
+        rows = [
+            (
+                n.device,
+                n.static_ms,
+                n.dynamic_ms,
+                n.ratio,
+                sum(bool(b.masker_fused) for b in n.blocks),
+            )
+            for n in results
+        ]
     macs = network_macs(spec, rates, dilated)
     s_net = '-'.join('static' if s is None else str(s) for s in spec.granularity)
-    emit(Answer(
-        f'{spec.name} {spec.input_size[0]}x{spec.input_size[1]}, S_net = {s_net}, '
-        f'{arguments.precision}, batch {arguments.batch_size}', columns, rows,
-        (said, f'{macs.static / 1e9:.1f} G MACs static, F_dyn/F_stat = {macs.ratio:.3f}'),
-        {'macs_static': macs.static, 'macs_dynamic': macs.dynamic}),
-        arguments.form, arguments.output)
+    emit(
+        Answer(
+            f'{spec.name} {spec.input_size[0]}x{spec.input_size[1]}, S_net = {s_net}, '
+            f'{arguments.precision}, batch {arguments.batch_size}',
+            columns,
+            rows,
+            (said, f'{macs.static / 1e9:.1f} G MACs static, F_dyn/F_stat = {macs.ratio:.3f}'),
+            {'macs_static': macs.static, 'macs_dynamic': macs.dynamic},
+        ),
+        arguments.form,
+        arguments.output,
+    )

@@ -1,0 +1,1 @@
+"""Checkpoints: loaded safely, written whole, converted, and exact to resume from."""

@@ -1,0 +1,1 @@
+"""Data on their way in: broken images and annotations are named, missing data sets explained."""

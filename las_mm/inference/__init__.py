@@ -1,0 +1,6 @@
+"""Whole detectors and classifiers made fast for inference, measured, and put back as they were."""
+
+from .measuring import make_static, measure_backbone
+from .optimizing import optimize_for_inference, restore_after_inference
+
+__all__ = ['make_static', 'measure_backbone', 'optimize_for_inference', 'restore_after_inference']

@@ -1,0 +1,87 @@
+"""Prepare whole detectors and classifiers for fast inference, and undo it (Sec. 3.4)."""
+
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from las_mm.executors import find_executor
+from las_mm.layers import DynamicBlock, Executor
+from las_mm.models import DynamicBackbone
+from las_mm.ops.plain import inherits
+
+from .folding import fold_norms, fold_stem
+from .stage import InferenceStage
+from .stand_ins import put_back, stand_in
+
+Model = TypeVar('Model', bound=nn.Module)
+
+
+def optimize_for_inference(
+    model: Model,
+    executor: str | Executor[DynamicBlock] = 'auto',
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> Model:
+    """Make a model's inference fast; outputs stay the same up to rounding.
+
+    Dynamic backbones run their blocks by ``executor``, each block writing over the output of the
+    block before where nobody else can see it, and what comes before the first block in one piece.
+    Batch norms everywhere else are folded into the convolutions before them; that is all that
+    happens to a static network.
+
+    It is fast within ``torch.no_grad()`` or ``torch.inference_mode()``, or where nothing requires
+    gradients; with gradients everything runs as PyTorch would, and the log says so once. So does
+    every layer with a hook, a parametrization or a forward of its own, as long as it has it.
+
+    Parameters stay where they are: state dicts keep their names and values, and the model can be
+    pickled, copied, traced and even trained on. Changes of parameters are noticed, in whichever way
+    they are written on a CPU, if they change more than a few elements of a tensor; writing to a
+    parameter itself (``copy_``, optimizers, ``load_state_dict``) is always noticed. On a GPU,
+    writing past PyTorch (``.data``) between two forwards is not: optimize again after it.
+
+    Args:
+        model: Any module, changed in place and put in eval mode.
+        executor: How dynamic blocks run, by name or itself, see :mod:`las_mm.executors`.
+        memory_format: ``torch.channels_last`` lets features leave backbones and folded convolutions
+            in the layout that they were computed in. It is for models whose further operators read
+            strides, which compiled ones of mmcv do not.
+
+    Returns:
+        The model itself.
+
+    Raises:
+        ValueError: If there is no such executor.
+    """
+    found = find_executor(executor)
+    restore_after_inference(model).eval()
+    for backbone in [part for part in model.modules() if isinstance(part, DynamicBackbone)]:
+        before = backbone.hand_out(found)
+        backbone.__dict__[BEFORE] = before, backbone.any_layout
+        backbone.any_layout = memory_format is torch.channels_last
+        for stage in backbone.dynamic_stages.values():
+            if isinstance(stage, nn.Sequential) and inherits(stage, nn.Sequential):
+                stand_in(stage, InferenceStage)  # not a dense block: it reads all earlier outputs
+        if found is not None and found.name in ('auto', 'cpu'):
+            fold_stem(backbone)
+    blocks = [part for part in model.modules() if isinstance(part, DynamicBlock)]
+    inside_blocks = {part for block in blocks for part in block.modules()}
+    for parent in [part for part in model.modules() if part not in inside_blocks]:
+        fold_norms(parent, memory_format)
+    return model
+
+
+BEFORE = '_before_inference'  # where a backbone keeps its executor and layout of before
+
+
+def restore_after_inference(model: Model) -> Model:
+    """Undo :func:`optimize_for_inference`, in place; does nothing to any other model.
+
+    Returns:
+        The model itself, in the mode it was in.
+    """
+    for part in list(model.modules()):
+        put_back(part)
+        if isinstance(part, DynamicBackbone) and BEFORE in part.__dict__:
+            executor, part.any_layout = part.__dict__.pop(BEFORE)
+            part.hand_out(executor)
+    return model

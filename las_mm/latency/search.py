@@ -1,0 +1,141 @@
+"""Choose S_net for a config's own backbone: predicted latency guides the design (Sec. 4.2)."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+from las_mm.config_parts import type_name
+from las_mm.files import write_whole
+from las_mm.models.backbone import find_backbone
+from las_mm.ops import format_granularity
+from latency_predictor import LatencyModel, NetworkSpec
+from latency_predictor.search import KNEE_TOLERANCE, SearchResult, search_granularity
+
+from .description import require_description
+
+GRANULARITY = tuple[int, ...]
+
+
+def configured_network(cfg: Config, input_size: tuple[int, int]) -> NetworkSpec:
+    """The config's backbone as the predictor sees it at (H, W); its weights are not loaded.
+
+    Raises:
+        ValueError: If the backbone is not a dynamic one.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    backbone = dict(cfg.model.backbone, init_cfg=None)
+    if not type_name(backbone).startswith('LAS'):
+        raise ValueError(
+            f'model.backbone.type: {type_name(backbone)!r} is static; give a config with a dynamic '
+            'one, such as LASResNet'
+        )
+    # Which S the config has does not matter here, so that it may leave it out.
+    backbone.setdefault('granularity', '-'.join('1' * backbone.get('num_stages', 4)))
+    return require_description(find_backbone(MODELS.build(backbone)), input_size)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One S_net over several devices.
+
+    Attributes:
+        granularity: S per stage.
+        dynamic_ms: Predicted latency per device.
+        ratios: r_ℓ per device.
+        ranks: Place among all candidates per device, 1 is the fastest.
+        pareto: Whether no other S_net is as fast on every device and faster on one.
+        knee: Whether it is the recommended one.
+    """
+
+    granularity: GRANULARITY
+    dynamic_ms: tuple[float, ...]
+    ratios: tuple[float, ...]
+    ranks: tuple[int, ...]
+    pareto: bool
+    knee: bool
+
+    @property
+    def label(self) -> str:
+        return format_granularity(self.granularity)
+
+
+def rank_granularities(
+    network: NetworkSpec,
+    models: Sequence[LatencyModel],
+    rate: float,
+    candidates: Sequence[Sequence[int]] | None = None,
+) -> tuple[list[Choice], list[SearchResult]]:
+    """Every S_net with its latency on every device, best mean r_ℓ first.
+
+    Args:
+        network: The backbone; its own granularities are ignored.
+        models: One per device.
+        rate: r of every block.
+        candidates: S to try in each stage; by default those that cut its map into whole patches.
+
+    Returns:
+        The ranking and what the predictor's search found per device.
+    """
+    searches = [search_granularity(model, network, rate, candidates) for model in models]
+    found = [{c.granularity: (c, i) for i, c in enumerate(s.ranked, 1)} for s in searches]
+    sizes = list(found[0])
+    ratios = np.array([[device[size][0].ratio for device in found] for size in sizes])
+    pareto = dict(zip(sizes, pareto_front(ratios), strict=True))
+    knee = shared_knee(searches)
+    choices = [
+        Choice(
+            size,
+            dynamic_ms=tuple(device[size][0].dynamic_ms for device in found),
+            ratios=tuple(device[size][0].ratio for device in found),
+            ranks=tuple(device[size][1] for device in found),
+            pareto=bool(pareto[size]),
+            knee=size == knee,
+        )
+        for size in sizes
+    ]
+    return sorted(choices, key=lambda c: (sum(c.ratios), c.granularity)), searches
+
+
+def pareto_front(costs: np.ndarray) -> np.ndarray:
+    """(n,) bool: rows of ``costs`` (n, devices) that no other row dominates; lower is better."""
+    as_good = (costs[:, None] <= costs[None]).all(-1)
+    better = (costs[:, None] < costs[None]).any(-1)
+    return ~(as_good & better).any(0)
+
+
+def shared_knee(searches: Sequence[SearchResult], tolerance: float = KNEE_TOLERANCE) -> GRANULARITY:
+    """Per stage the smallest S whose r_ℓ no larger S lowers by much, on any device (Sec. 4.2)."""
+
+    def is_enough(stage: int, size: int) -> bool:
+        ratios = [search.stage_ratios[stage] for search in searches]
+        return all(r[size] - min(r[s] for s in r if s >= size) <= tolerance for r in ratios)
+
+    stages = enumerate(searches[0].stage_ratios)
+    return tuple(next(s for s in sorted(sizes) if is_enough(i, s)) for i, sizes in stages)
+
+
+def write_config(base: str | Path, target: str | Path, granularity: GRANULARITY, why: str) -> None:
+    """Write a config that inherits from ``base`` and sets S_net; whole or not at all.
+
+    Raises:
+        FileNotFoundError: If the target's folder does not exist.
+        ValueError: If the target exists, or is not a Python file.
+    """
+    target = Path(target)
+    if target.suffix != '.py':
+        raise ValueError(f'--write: got {str(target)!r}; a config ends in .py')
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f'--write: no folder {str(target.parent)!r}; create it first')
+    if target.exists():
+        raise ValueError(f'--write: {str(target)!r} exists; name another file, or remove it')
+    inherited = Path(os.path.relpath(Path(base).resolve(), target.parent.resolve())).as_posix()
+    label = format_granularity(granularity)
+    text = (
+        f'# {why}\n_base_ = {inherited!r}\n\nmodel = dict(backbone=dict(granularity={label!r}))\n'
+    )
+    write_whole(target, text)

@@ -1,0 +1,307 @@
+"""Files that are broken are named, unusual ones are trained on, and a full disk harms nothing."""
+
+import json
+import logging
+import resource
+import sys
+from contextlib import contextmanager
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS, DefaultScope
+from mmpretrain.registry import TRANSFORMS
+from runs import data_options
+
+from las_mm.data.annotations import check_coco
+from las_mm.checkpoints.loading import latest_checkpoint
+from las_mm.data.images import is_truncated
+
+STATIC = 'configs/faster_rcnn_r50_demo.py'
+CLASSIFIER = 'configs/las_r50_4-4-2-1_demo.py'
+IMAGE = np.random.default_rng(0).integers(0, 256, (48, 40, 3), np.uint8)
+
+
+def encoded(extension: str, image: np.ndarray = IMAGE) -> bytes:
+    return cv2.imencode(extension, image)[1].tobytes()
+
+
+def class_options(data) -> list[str]:
+    """Options that make the demo classifier's config use tiny data, in this process."""
+    options = ['train_dataloader.batch_size=5', 'default_hooks.logger.interval=1']
+    for split in ('train', 'val', 'test'):
+        loader = f'{split}_dataloader'
+        options += [f'{loader}.dataset.data_root={data}', f'{loader}.num_workers=0']
+        options += [f'{loader}.persistent_workers=False']
+    return options
+
+
+@pytest.fixture
+def classes(demo_classes, tmp_path):
+    """A copy of the class folders, to be spoilt."""
+    for path in demo_classes.rglob('*.*'):
+        target = tmp_path / 'data' / path.relative_to(demo_classes)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    return tmp_path / 'data'
+
+
+@pytest.fixture
+def run_tool(load_tool, monkeypatch, repo_root):
+    """A function that runs a tool that must succeed."""
+
+    def run(tool: str, *argv) -> None:
+        monkeypatch.chdir(repo_root)
+        monkeypatch.setattr(logging, 'raiseExceptions', False)
+        monkeypatch.setattr(sys, 'argv', [f'tools/{tool}.py', *map(str, argv)])
+        try:
+            load_tool(tool).main()
+        finally:
+            torch.set_flush_denormal(False)
+
+    return run
+
+
+# Images.
+
+BROKEN = {
+    'missing': (None, "image: no file 'IMAGE'; check data_root"),
+    'empty': (b'', "image: 'IMAGE' is no image"),
+    'text': (b'<html>not found</html>', "image: 'IMAGE' is no image"),
+    'half a JPEG': (encoded('.jpg')[: len(encoded('.jpg')) // 2], "'IMAGE' is truncated"),
+    'most of a JPEG': (encoded('.jpg')[:-10], "image: 'IMAGE' is truncated"),
+    'half a PNG': (encoded('.png')[: len(encoded('.png')) // 2], "image: 'IMAGE' is truncated"),
+    'start of a BMP': (encoded('.bmp')[:20], "image: 'IMAGE' is no image"),
+}
+
+
+@pytest.mark.parametrize('backend', ['cv2', 'pillow'])
+@pytest.mark.parametrize(('content', 'message'), BROKEN.values(), ids=BROKEN.keys())
+def test_a_broken_image_is_named(tmp_path, content, message, backend):
+    path = tmp_path / 'image'
+    if content is not None:
+        path.write_bytes(content)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        load, lenient = (
+            TRANSFORMS.build(
+                dict(type='LoadImageFromFile', imdecode_backend=backend, ignore_empty=ignore)
+            )
+            for ignore in (False, True)
+        )
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        load(dict(img_path=str(path)))
+    assert message.replace('IMAGE', str(path)) in str(error.value)
+    assert lenient(dict(img_path=str(path))) is None
+
+
+def test_a_thumbnail_s_end_is_not_taken_for_the_image_s():
+    thumbnail, image = encoded('.jpg', IMAGE[:8, :8]), encoded('.jpg')
+    segment = b'\xff\xe1' + (len(thumbnail) + 2).to_bytes(2, 'big') + thumbnail
+    whole = image[:2] + segment + image[2:]
+    assert not is_truncated(whole)
+    assert not is_truncated(whole + b'\0' * 100)
+    assert is_truncated(whole[:-50])
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_grey_and_16_bit_images_become_8_bit_colour(tmp_path, channels):
+    image = IMAGE[..., 0] if channels == 1 else IMAGE
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        load = TRANSFORMS.build(dict(type='LoadImageFromFile'))
+    expected = np.repeat(IMAGE[..., :1], 3, -1) if channels == 1 else IMAGE
+    for factor, dtype in ((1, np.uint8), (257, np.uint16)):
+        path = tmp_path / 'image.png'
+        path.write_bytes(encoded('.png', image.astype(dtype) * factor))
+        results = load(dict(img_path=str(path)))
+        assert results['img'].dtype == np.uint8
+        np.testing.assert_array_equal(results['img'], expected)
+        assert results['img_shape'] == (48, 40)
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_training_names_a_truncated_image(fail, classes, tmp_path, workers):
+    path = sorted((classes / 'train').rglob('*.*'))[3]
+    path.write_bytes(path.read_bytes()[:-30])
+    options = [*class_options(classes), f'train_dataloader.num_workers={workers}']
+    line = fail('train', CLASSIFIER, '--work-dir', tmp_path / 'w', '--cfg-options', *options)
+    assert line == f'image: {str(path)!r} is truncated; get the file again'
+    assert latest_checkpoint(tmp_path / 'w') is None
+
+
+# Annotations.
+
+
+def coco(**annotation) -> dict:
+    whole = dict(id=7, image_id=1, category_id=1, bbox=[4, 4, 8, 8], area=64)
+    image = dict(id=1, file_name='a.png', height=40, width=40)
+    return dict(
+        images=[image],
+        categories=[dict(id=1, name='thing')],
+        annotations=[{**whole, **annotation}],
+    )
+
+
+@pytest.mark.parametrize(
+    ('annotation', 'message'),
+    [
+        (dict(bbox=[1, 2, 3]), 'annotation 7 has bbox .1, 2, 3.; it must be four numbers'),
+        (dict(bbox=None), 'annotation 7 has bbox None'),
+        (dict(bbox=[1, 2, 3, 'x']), "annotation 7 has bbox .1, 2, 3, 'x'"),
+        (dict(bbox=[1, 2, 3, float('nan')]), 'annotation 7 has bbox .1, 2, 3, nan'),
+    ],
+)
+def test_a_broken_annotation_is_named(tmp_path, annotation, message):
+    path = tmp_path / 'ann.json'
+    path.write_text(json.dumps(coco(**annotation)))
+    with pytest.raises(ValueError, match=f'field: .*ann.json.: {message}') as error:
+        check_coco('field', path, ['thing'], test_mode=False)
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ('annotation', 'empty', 'beyond'),
+    [
+        (dict(bbox=[4, 4, 0, 8]), 1, 0),
+        (dict(bbox=[4, 4, -3, 8]), 1, 0),
+        (dict(area=0), 1, 0),
+        (dict(bbox=[50, 4, 8, 8]), 1, 0),
+        (dict(bbox=[36, 4, 8, 8]), 0, 1),
+        (dict(bbox=[-4, 4, 8, 8]), 0, 1),
+        ({}, 0, 0),
+    ],
+)
+def test_boxes_without_use_are_counted(tmp_path, caplog, annotation, empty, beyond):
+    path = tmp_path / 'ann.json'
+    path.write_text(json.dumps(coco(**annotation)))
+    with caplog.at_level('WARNING', 'las_mm'):
+        check_coco('field', path, ['thing'], test_mode=False)
+    messages = [record.getMessage() for record in caplog.records]
+    wanted = f'of 1 boxes, {empty} have no area within their image and are left out, and {beyond}'
+    assert len(messages) == (empty or beyond)
+    assert all(wanted in message for message in messages)
+
+
+def test_training_and_testing_go_through_what_is_unusual_but_legal(demo_coco, tmp_path, run_tool):
+    """Images without an object, grey ones, 16 bits, boxes without area and beyond the image."""
+    data = tmp_path / 'data'
+    for split in ('train', 'val'):
+        name = f'annotations/instances_{split}.json'
+        content = json.loads((demo_coco / name).read_text())
+        content['images'] = content['images'][:4]
+        first, second, third, fourth = content['images']
+        keep = {first['id'], second['id'], third['id']}
+        boxes = [a for a in content['annotations'] if a['image_id'] in keep]
+        of_first = [a for a in boxes if a['image_id'] == first['id']]
+        edge = first['width']
+        boxes += [dict(of_first[0], id=10_000, bbox=[5, 5, 0, 9])]
+        boxes += [dict(of_first[0], id=10_001, bbox=[edge - 9, edge - 9, 30, 30], area=900)]
+        content['annotations'] = boxes
+        (data / split).mkdir(parents=True)
+        for image in content['images']:
+            pixels = cv2.imread(str(demo_coco / split / image['file_name']))
+            if image is second:
+                pixels = pixels[..., 0]
+            elif image is third:
+                pixels = pixels.astype(np.uint16) * 257
+            image['file_name'] = f'{image["id"]}.png'
+            cv2.imwrite(str(data / split / image['file_name']), pixels)
+        (data / 'annotations').mkdir(exist_ok=True)
+        (data / name).write_text(json.dumps(content))
+    options = [*data_options(data), 'train_cfg.max_epochs=1', 'default_hooks.logger.interval=1']
+    run_tool('train', STATIC, '--work-dir', tmp_path / 'w', '--cfg-options', *options)
+    checkpoint = torch.load(tmp_path / 'w' / 'epoch_1.pth', weights_only=True)
+    losses = checkpoint['message_hub']['log_scalars']['train/loss'][0]
+    assert len(losses) == 4
+    assert losses.isfinite().all()
+
+
+# A full disk.
+
+
+@contextmanager
+def largest_file(size: int):
+    """No file may grow beyond ``size`` bytes, as on a disk with as much room."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture
+def small(demo_classes, tmp_path) -> list:
+    """Arguments of a tool for a narrow classifier."""
+    argv = [CLASSIFIER, '--work-dir', tmp_path / 'w', '--cfg-options']
+    argv += ['model.backbone.depth=18', 'model.backbone.base_channels=8']
+    argv += ['model.backbone.stem_channels=8', 'model.head.in_channels=64']
+    return [*argv, 'train_cfg.val_interval=9', *class_options(demo_classes)]
+
+
+def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(fail, run_tool, small, tmp_path):
+    work = tmp_path / 'w'
+    run_tool('train', *small, 'train_cfg.max_epochs=1')
+    before = (work / 'epoch_1.pth').read_bytes()
+    longer = [*small, 'train_cfg.max_epochs=2', 'resume=True', f'load_from={work}/epoch_1.pth']
+    with largest_file(300_000):
+        line = fail('train', *longer)
+    assert line.startswith(f"'{work}/epoch_2.pth' cannot be written (File too large); make room")
+    assert (work / 'epoch_1.pth').read_bytes() == before
+    assert latest_checkpoint(work) == work / 'epoch_1.pth'
+    assert not list(work.glob('.*'))
+    run_tool('train', *longer)
+    assert latest_checkpoint(work) == work / 'epoch_2.pth'
+
+
+@HOOKS.register_module()
+class NoRoomHook(Hook):
+    """From the end of a test on, files may not grow beyond 100 bytes."""
+
+    priority = 'VERY_HIGH'
+
+    def after_test_epoch(self, runner, metrics=None) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
+
+
+def test_a_report_that_does_not_fit_leaves_the_one_before(fail, run_tool, small, tmp_path):
+    work = tmp_path / 'w'
+    run_tool('train', *small, 'train_cfg.max_epochs=1')
+    (work / 'latency_report.json').write_text('{"of": "an earlier test"}')
+    argv = [small[0], work / 'epoch_1.pth', *small[1:], 'custom_hooks.3.type=NoRoomHook']
+    with largest_file(resource.RLIM_INFINITY):
+        line = fail('test', *argv)
+    assert line.startswith(f"'{work}/latency_report.json' cannot be written (File too large);")
+    assert (work / 'latency_report.json').read_text() == '{"of": "an earlier test"}'
+    assert not list(work.glob('.*'))
+
+
+# A loss that is no number.
+
+
+@HOOKS.register_module()
+class SpoilWeightHook(Hook):
+    """Makes a weight NaN before an iteration."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        if runner.iter == 5:
+            next(runner.model.head.parameters()).data[0] = float('nan')
+
+
+def test_a_loss_that_is_no_number_stops_training(fail, demo_classes, tmp_path, repo_root):
+    work = tmp_path / 'w'
+    config = tmp_path / 'config.py'
+    config.write_text(
+        f"_base_ = '{repo_root / CLASSIFIER}'\n"
+        "custom_hooks = [*_base_.custom_hooks, dict(type='SpoilWeightHook')]\n"
+    )
+    options = [*class_options(demo_classes), 'train_cfg.val_interval=99']
+    line = fail('train', config, '--work-dir', work, '--cfg-options', *options)
+    assert line.startswith('loss: loss not finite in iteration 6 (epoch 2); files of the batch: ')
+    files = line.partition('batch: ')[2].partition(';')[0].split(', ')
+    assert len(files) == 5
+    known = {str(path) for path in demo_classes.rglob('train/*/*.*')}
+    assert set(files) <= known
+    assert f'go on with --resume {work / "epoch_1.pth"}' in line
+    assert latest_checkpoint(work) == work / 'epoch_1.pth'

@@ -1,0 +1,80 @@
+"""benchmark.py measures, writes what it measured, and refuses what it cannot."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+TINY = ['--sizes', '64', '--rounds', '1', '--threads', '1', '--variants', 'channels_last']
+
+
+def run(repo_root, *args):
+    command = [sys.executable, str(repo_root / 'tools' / 'benchmarks' / 'benchmark.py'), *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_blocks(repo_root, tmp_path):
+    out, plot = tmp_path / 'results' / 'blocks.json', tmp_path / 'plot.png'
+    args = ['--stages', '2', '--granularity', '1,4', '--rates', '0.5', '--masks', 'smooth,random']
+    done = run(repo_root, 'blocks', *TINY, *args, '--out', str(out), '--plot', str(plot))
+    assert done.returncode == 0, done.stderr
+    records = json.loads(out.read_text())['records']
+    assert [(r['granularity'], r['masks']) for r in records] == [
+        (1, 'smooth'), (1, 'random'), (4, 'smooth'), (4, 'random')
+    ]  # fmt: skip
+    for record in records:
+        assert record['rate'] == pytest.approx(0.5) and record['dilated_rate'] > 0.5
+        assert record['to_best'] >= record['to_own'] - 1e-9
+        assert set(record['milliseconds']) == {
+            'channels_last', 'own static', f'{record["masks"]} 0.5'
+        }  # fmt: skip
+    assert plot.stat().st_size > 0 and not list(tmp_path.rglob('*.tmp'))
+
+
+def test_networks_reach_the_ratio(repo_root, tmp_path):
+    out = tmp_path / 'networks.json'
+    args = ['--depths', '18', '--granularity', '2-2-2-1', '--ratios', '0.6']
+    done = run(repo_root, 'networks', *TINY, *args, '--out', str(out))
+    assert done.returncode == 0, done.stderr
+    (record,) = json.loads(out.read_text())['records']
+    assert record['flops'] == pytest.approx(0.6, abs=0.03)
+
+
+def test_training_steps(repo_root, tmp_path):
+    out = tmp_path / 'training.json'
+    args = ['--cases', 'detector', '--size', '64', '--batch', '1', '--variants', 'distilled']
+    done = run(repo_root, 'training', *args, '--rounds', '1', '--threads', '1', '--out', str(out))
+    assert done.returncode == 0, done.stderr
+    (record,) = json.loads(out.read_text())['records']
+    assert set(record['milliseconds']) == {'static', 'distilled'}
+    assert set(record['distilled to static']) == {'time', 'saved', 'peak'}
+    assert min(record['milliseconds'].values()) > 0
+    assert record['saved_mib']['distilled'] > record['saved_mib']['static'] > 0
+    assert record['peak_mib']['static'] > 0
+
+
+def test_static_variants_compute_the_same(load_tool):
+    load_tool('benchmark')
+    from benchmarking.static import static_variants
+    from random_blocks import randomize
+
+    from las_mm.inference import make_static
+    from las_mm.models.resnet_torch import TorchLASResNet
+
+    net = make_static(randomize(TorchLASResNet(18, '2-2-2-1')))
+    x = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        expected = net(x)
+        for name, variant in static_variants(net, x, ['channels_last', 'onednn']).items():
+            for out, dense in zip(variant(), expected, strict=True):
+                assert (out - dense).abs().max() <= 1e-4 * dense.abs().max(), name
+
+
+@pytest.mark.parametrize(
+    'args', [['--rates', '2'], ['--masks', 'striped'], ['--sizes', '8'], ['--variants', 'tpu']]
+)
+def test_wrong_arguments(repo_root, args):
+    done = run(repo_root, 'blocks', *args)
+    assert done.returncode == 2 and args[0] in done.stderr and 'Traceback' not in done.stderr

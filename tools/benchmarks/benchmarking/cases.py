@@ -1,0 +1,217 @@
+"""What is measured: single blocks at given activation rates, backbones at given FLOPs ratios."""
+
+import copy
+from collections.abc import Callable, Iterator
+from functools import partial
+from statistics import mean, median
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from las_mm.executors import find_executor
+from las_mm.inference import make_static, optimize_for_inference
+from las_mm.inference.stage import InferenceStage
+from las_mm.inference.stand_ins import stand_in
+from las_mm.layers import DynamicBlock, DynamicBottleneck
+from las_mm.models.backbone import DynamicBackbone
+from las_mm.models.resnet_torch import TorchLASResNet
+from las_mm.ops import conv_size
+
+from .measure import interleave, ratio
+from .static import static_variants
+
+# Input, middle, groups and squeezed channels of an identity block of each stage.
+STAGES = {
+    'resnet': [(256, 64, 1, 0), (512, 128, 1, 0), (1024, 256, 1, 0), (2048, 512, 1, 0)],
+    # RegNetY-800MF: groups of 16 channels.
+    'regnety': [(64, 64, 4, 16), (144, 144, 9, 36), (320, 320, 20, 80), (784, 784, 49, 196)],
+}
+# The same without squeeze-and-excitation.
+STAGES['regnet'] = [(*shape, 0) for *shape, _ in STAGES['regnety']]
+
+
+def make_mask(grid: tuple[int, int], rate: float, smooth: bool, seed: int) -> Tensor:
+    """(1, 1, h, w) mask: the highest values of noise, which is blurred if ``smooth``.
+
+    The number of patches is rounded up or down by the seed, so that many small masks keep the rate.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    field = torch.rand(1, 1, *grid, generator=generator)
+    if smooth and min(grid) > 2:
+        edge = max(3, max(grid) // 5 | 1)
+        edge = min(edge, 2 * min(grid) - 1)
+        padding = (edge // 2,) * 4
+        field = F.avg_pool2d(F.pad(field, padding, mode='reflect'), edge, stride=1)
+    count = int(rate * field.numel() + (0.5 + 0.618 * seed) % 1)
+    mask = torch.zeros(field.numel())
+    mask[field.flatten().topk(min(count, field.numel())).indices] = 1
+    return mask.view(1, 1, *grid)
+
+
+def block_flops_ratio(block: DynamicBlock, rate: float, dilated_rate: float) -> float:
+    """conv1 at the dilated rate, the others at r; .235·r_dilated + .765·r for a ResNet's block."""
+    first, *rest = [step.op.weight.numel() for step in block.branch.steps]
+    return (first * dilated_rate + sum(rest) * rate) / (first + sum(rest))
+
+
+@torch.inference_mode()
+def measure_blocks(args) -> Iterator[dict]:
+    """One record per stage, input size, granularity, kind of mask and activation rate.
+
+    Blocks run as in a stage: some of the same shape in a row, each with weights and a mask of its
+    own. Latencies are of one block.
+    """
+    for size in args.sizes:
+        for stage in args.stages:
+            channels, mid, groups, squeeze = STAGES[args.family][stage - 1]
+            feature = conv_size(size, 2 ** (stage + 1))
+            x = torch.randn(args.batch, channels, *feature).relu_().to(getattr(torch, args.dtype))
+            x = x.contiguous(memory_format=torch.channels_last)
+            for granularity in args.granularity:
+                if granularity <= max(feature):
+                    options = dict(groups=groups, squeeze_channels=squeeze)
+                    blocks = [
+                        DynamicBottleneck(channels, mid, channels, granularity, **options)
+                        for _ in range(args.length)
+                    ]
+                    for block in blocks:
+                        # Small, so that features stay in range when blocks run in place for long.
+                        nn.init.constant_(block.bn3.weight, 1e-3)
+                    row = nn.Sequential(*blocks).eval()
+                    yield from _measure_blocks(row, x, size, stage, args)
+
+
+def _in_place(blocks: nn.Sequential, x: Tensor) -> Callable[[], Tensor]:
+    """Run the blocks as part of an optimized stage, on a feature of their own."""
+    stand_in(blocks, InferenceStage)
+    features = x.clone(memory_format=torch.preserve_format)
+    return lambda: blocks(features, private=True)
+
+
+def _measure_blocks(blocks: nn.Sequential, x, size, stage, args) -> Iterator[dict]:
+    static = copy.deepcopy(blocks)
+    for block in static:
+        block.make_static()
+    # PyTorch's variants run in single precision whatever ours do: the best fp32 static is the bar.
+    variants = static_variants(static, x.float(), args.variants)
+    pytorch = list(variants)
+    own, executor = copy.deepcopy(static), find_executor('cpu')
+    for block in own:
+        block.executor = executor
+    variants['own static'] = _in_place(own, x)
+    dynamic = {}
+    for masks in args.masks:
+        for rate in args.rates:
+            twins, executor = copy.deepcopy(blocks), find_executor(args.executor)
+            for seed, twin in enumerate(twins):
+                twin.executor = executor
+                grid = conv_size(x.shape[-2:], twin.masker.granularity)
+                twin.masker.decided = make_mask(grid, rate, masks == 'smooth', seed)
+            name = f'{masks} {rate}'
+            variants[name] = _in_place(twins, x)
+            dynamic[name] = (twins, masks)
+    times = interleave(variants, args.rounds)
+    for name, (twins, masks) in dynamic.items():
+        rates = [float(twin.trace.activation_rate.mean()) for twin in twins]
+        dilated = [float(twin.trace.dilated_rate.mean()) for twin in twins]
+        yield {
+            'size': 'x'.join(map(str, size)),
+            'stage': stage,
+            'granularity': twins[0].masker.granularity,
+            'masks': masks,
+            'rate': mean(rates),
+            'dilated_rate': mean(dilated),
+            'flops': block_flops_ratio(twins[0], mean(rates), mean(dilated)),
+            'milliseconds': {
+                other: median(values) / len(twins)
+                for other, values in times.items()
+                if other not in dynamic or other == name
+            },
+            'to_pytorch': ratio(times, name, pytorch) if pytorch else None,
+            'to_own': ratio(times, name, ['own static']),
+            'to_best': ratio(times, name, [*pytorch, 'own static']),
+        }
+
+
+def set_masks(backbone: DynamicBackbone, ratio: float, smooth: bool) -> float:
+    """Give every masker a mask so that F_dyn/F_stat is ``ratio``; returns what it really is.
+
+    The rate is the same in every block and found by bisection; the backbone must have run before
+    on an input of the size in question.
+    """
+    cost, traces = backbone.cost(), backbone.traces
+    low, high = 0.0, 1.0
+    for _ in range(14):
+        rate = (low + high) / 2
+        masks = [make_mask(t.mask.shape[-2:], rate, smooth, i) for i, t in enumerate(traces)]
+        decided = [trace.with_mask(mask) for trace, mask in zip(traces, masks, strict=True)]
+        reached = float(cost.dynamic([trace.shares for trace in decided]).mean()) / cost.static
+        low, high = (rate, high) if reached < ratio else (low, rate)
+    for block, mask in zip(backbone.blocks, masks, strict=True):
+        block.masker.decided = mask
+    return reached
+
+
+@torch.inference_mode()
+def measure_networks(args) -> Iterator[dict]:
+    """One record per backbone, input size, batch size, kind of mask and FLOPs ratio."""
+    for title, make in _backbones(args).items():
+        for size in args.sizes:
+            for batch in args.batches:
+                net, x = make().eval(), torch.randn(batch, 3, *size)
+                net(x)
+                yield from _measure_network(
+                    net,
+                    x,
+                    args,
+                    {
+                        'network': f'{title} {"-".join(map(str, net.granularity))}',
+                        'size': 'x'.join(map(str, size)),
+                        'batch': batch,
+                    },
+                )
+
+
+def _backbones(args) -> dict[str, Callable[[], DynamicBackbone]]:
+    backbones = {
+        f'LAS-R{depth}': partial(TorchLASResNet, depth, args.granularity) for depth in args.depths
+    }
+    if args.regnets:
+        from las_mm.models.regnet_mmpretrain import LASRegNet
+
+        for arch in args.regnets:
+            backbones[f'LAS-{arch}'] = partial(
+                LASRegNet, arch, args.granularity, out_indices=(0, 1, 2, 3)
+            )
+    return backbones
+
+
+def _measure_network(net, x, args, labels: dict) -> Iterator[dict]:
+    variants = static_variants(make_static(net), x, args.variants)
+    pytorch = list(variants)
+    own = optimize_for_inference(make_static(net))
+    variants['own static'] = lambda: own(x)
+    reached = {}
+    for masks in args.masks:
+        for target in args.ratios:
+            twin, name = copy.deepcopy(net), f'{masks} {target}'
+            twin(x)
+            reached[name] = masks, set_masks(twin, target, masks == 'smooth')
+            optimize_for_inference(twin, args.executor)
+            variants[name] = lambda twin=twin: twin(x)
+    times = interleave(variants, args.rounds)
+    for name, (masks, flops) in reached.items():
+        yield {
+            **labels,
+            'masks': masks,
+            'flops': flops,
+            'milliseconds': {
+                other: median(values)
+                for other, values in times.items()
+                if other not in reached or other == name
+            },
+            'to_pytorch': ratio(times, name, pytorch) if pytorch else None,
+            'to_own': ratio(times, name, ['own static']),
+            'to_best': ratio(times, name, [*pytorch, 'own static']),
+        }

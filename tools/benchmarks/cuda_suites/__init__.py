@@ -1,0 +1,1 @@
+"""The suites of tools/benchmarks/benchmark_cuda.py."""

@@ -1,0 +1,1 @@
+"""Timing of convolutions and static blocks, for calibrate.py and the validation."""

@@ -1,1 +1,0 @@
-"""The suites of tools/benchmark_cuda.py."""
