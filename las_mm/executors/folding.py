@@ -14,8 +14,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from las_mm.layers import (
     Branch,
     BranchMasker,
+    ChannelMasker,
     DynamicBlock,
+    Masker,
     PatchMasker,
+    SpatialMasker,
     SqueezeExcitation,
     convs_of,
 )
@@ -151,6 +154,12 @@ FORWARD = ('forward', 'run_dense', 'compute', 'body', 'identity', 'drop', 'finis
 MASKERS = (PatchMasker, BranchMasker)
 
 
+def is_shipped(masker: Masker) -> bool:
+    """Whether a masker decides as its weights say, so that an executor may do it."""
+    known = isinstance(masker, SpatialMasker) and type(masker) in MASKERS
+    return known and not why_not_plain(cast(SpatialMasker, masker).conv, nn.Conv2d)
+
+
 def why_not_foldable(block: DynamicBlock, dtype: torch.dtype) -> str | None:
     """The reason why a block cannot be folded, None if it can."""
     if dtype not in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
@@ -160,7 +169,9 @@ def why_not_foldable(block: DynamicBlock, dtype: torch.dtype) -> str | None:
     if any(is_watched(part) for part in block.modules() if part is not block):
         return 'a hook or another forward is on one of its layers'
     for masker in block.maskers:
-        if type(masker) not in MASKERS or why_not_plain(masker.conv, nn.Conv2d):
+        if isinstance(masker, ChannelMasker):
+            return 'it skips channels'
+        if not is_shipped(masker):
             return f'its {type(masker).__name__} may decide otherwise than by its weights'
     branch = block.branch
     return _why_not_steps(branch) or _why_not_gate(branch) or _why_not_shortcut(branch.shortcut)
@@ -182,6 +193,8 @@ def _why_not_gate(branch: Branch) -> str | None:
         return None
     if type(branch.gate) is not SqueezeExcitation:
         return f'a {type(branch.gate).__name__} is more than its convolutions'
+    if branch.gate.pools_all:
+        return 'its squeeze-and-excitation is over skipped pixels, too'
     if len(branch.steps) < 3:
         return 'its squeeze-and-excitation is not in a bottleneck'
     reasons = (why_not_foldable_layer(c, nn.Identity()) for c in convs_of(branch.gate))

@@ -19,7 +19,7 @@ from .model_loss import ModelLossHook
 
 @HOOKS.register_module()
 class DistillationHook(ModelLossHook):
-    """Adds β·T²·KL(student ‖ teacher) of Eq. 2 as ``loss_kd``.
+    """Adds β·T²·KL(teacher ‖ student), the last term of Eq. 2, as ``loss_kd``.
 
     The teacher is the static counterpart: frozen, in eval mode, never in the student's state
     dict. Classifiers are distilled by their class logits; two-stage detectors by the class logits
@@ -34,6 +34,8 @@ class DistillationHook(ModelLossHook):
         checkpoint: The teacher's trained weights: a path or URL.
         beta: β.
         temperature: T.
+        reverse: Whether to take KL(student ‖ teacher), as Eq. 2 is printed; the authors' code and
+            their published numbers have the usual direction, which is the default.
 
     Raises:
         TypeError, ValueError: If an argument is not one of the allowed ones; before training, if
@@ -52,6 +54,7 @@ class DistillationHook(ModelLossHook):
         checkpoint: str | None = None,
         beta: float = 0.5,
         temperature: float = 4.0,
+        reverse: bool = False,
     ) -> None:
         if not checkpoint:
             raise ValueError(
@@ -61,7 +64,7 @@ class DistillationHook(ModelLossHook):
         check_number('temperature', temperature, lambda t: t > 0, '> 0, 4 in the paper')
         self.teacher_config = teacher
         self.checkpoint = checkpoint
-        self.beta, self.temperature = beta, temperature
+        self.beta, self.temperature, self.reverse = beta, temperature, reverse
 
     def prepare(self, model: nn.Module) -> None:
         kind = source_class(model)
@@ -88,7 +91,9 @@ class DistillationHook(ModelLossHook):
             wanted = self.source.teacher_logits(self.teacher, inputs)
         logits = self.source.student_logits()
         check_same(logits, wanted)
-        loss = distillation_loss(logits, wanted, self.temperature, self.source.sigmoid)
+        loss = distillation_loss(
+            logits, wanted, self.temperature, self.source.sigmoid, self.reverse
+        )
         return {'loss_kd': self.beta * loss}
 
 

@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from las_mm.checks import check_number
-from las_mm.layers import BlockTrace
+from las_mm.layers import CHANNELS, SITES, BlockTrace
 from las_mm.losses import bounds_loss, flops_loss, open_bounds
 from las_mm.models import DynamicBackbone
 
@@ -27,8 +27,8 @@ class SparsityLossHook(ModelLossHook):
 
     Of a step that runs the backbone several times, the images of all forwards count.
 
-    Logged beside them: ``flops_ratio``, F_dyn / F_stat, the mean ``activation_rate``, and
-    ``latency_ratio`` where latency is the target.
+    Logged beside them: ``flops_ratio``, F_dyn / F_stat, the mean ``activation_rate`` of pixels and
+    ``channel_rate``, and ``latency_ratio`` where latency is the target.
 
     Args:
         target: t in (0, 1], the wanted F_dyn / F_stat; or a mapping with ``latency``, the wanted
@@ -37,12 +37,17 @@ class SparsityLossHook(ModelLossHook):
             largest that the config tests at, and ``precision``.
         alpha: α.
         bounds: Whether L_bounds is added.
-        bounded: What L_bounds bounds in each block: its ``'activation_rate'`` as in the paper, or
-            its ``'flops_ratio'`` as in the authors' training code; with a latency as target
-            ``'latency_ratio'`` in its place. Rates start from t; with a latency, from the equal
+        bounded: What L_bounds bounds in each block: its ``'activation_rate'`` as in the paper, that
+            is the rate of every axis it decides on, or its ``'flops_ratio'`` as in the authors'
+            training code; with a latency as target ``'latency_ratio'`` in its place. Rates start
+            from the equal ones that give t, see :func:`start_rate`; with a latency, from the equal
             rate of all blocks that meets it.
         duration: Share of training after which the bounds are open.
         by_epoch: Whether the bounds move once per epoch instead of every iteration.
+        as_released: Whether to count and to differentiate as the authors' training code does, see
+            :mod:`las_mm.accounting.released`, to repeat its runs: True or ``'laudnet'`` for
+            LAUDNet's, ``'lasnet'`` for LASNet's. ``bounded`` and ``by_epoch`` then are theirs, too,
+            if they are not given.
 
     Raises:
         TypeError, ValueError: If an argument is not one of the allowed ones; before training, if
@@ -60,19 +65,21 @@ class SparsityLossHook(ModelLossHook):
         target: float | dict = 0.5,
         alpha: float = 10.0,
         bounds: bool = True,
-        bounded: str = 'activation_rate',
+        bounded: str | None = None,
         duration: float = 0.33,
-        by_epoch: bool = False,
+        by_epoch: bool | None = None,
+        as_released: bool | str = False,
     ) -> None:
-        self.target = make_target(target)
+        self.target = make_target(target, as_released)
         check_number('alpha', alpha, lambda a: a >= 0, '>= 0, 10 in the paper')
         check_number('duration', duration, lambda d: 0 < d <= 1, 'in (0, 1], such as 0.33')
         allowed = ('activation_rate', f'{self.target.name}_ratio')
+        bounded = allowed[bool(as_released)] if bounded is None else bounded
         if bounded not in allowed:
             raise ValueError(f'bounded: got {bounded!r}; choose one of {", ".join(allowed)}')
         self.alpha = alpha
         self.bounds, self.bounded, self.duration = bounds, bounded, duration
-        self.by_epoch = by_epoch
+        self.by_epoch = bool(as_released) if by_epoch is None else by_epoch
 
     def prepare(self, model: nn.Module) -> None:
         self.target.prepare(model, self.runner)
@@ -93,30 +100,69 @@ class SparsityLossHook(ModelLossHook):
 
     def extra_losses(self, model: nn.Module, inputs: Any) -> dict[str, Tensor]:
         name, forwards = self.target.name, self.forwards
-        rates = global_mean(mean_rates(forwards))
+        rates = {axis: global_mean(r) for axis, r in mean_rates(forwards).items()}
         ratio, block_ratios = map(global_mean, self.target.ratios(forwards))
         flops_ratio, _ = flops_ratios(model, self.target.backbone, forwards)
         losses = {
             f'loss_{name}': self.alpha * flops_loss(ratio, self.target.value),
             'flops_ratio': global_mean(flops_ratio.detach()),
             f'{name}_ratio': ratio.detach(),
-            'activation_rate': rates.detach().mean(),
+            **{RATES[axis]: axis_rates.detach().mean() for axis, axis_rates in rates.items()},
         }
         if self.bounds:
-            if self.bounded == 'activation_rate':
-                bounded, start = rates, self.target.rate
-            else:
-                bounded, start = block_ratios, self.target.value
-            progress = training_progress(self.runner, self.by_epoch)
-            limits = open_bounds(progress, start, self.duration)
-            losses['loss_bounds'] = self.alpha * bounds_loss(bounded, *limits)
+            losses['loss_bounds'] = self.alpha * self._bounds(rates, block_ratios)
         return losses
 
+    def _bounds(self, rates: dict[str, Tensor], block_ratios: Tensor) -> Tensor:
+        """L_bounds; the mean over axes of what their rates' would be, where rates are bounded."""
+        progress = training_progress(self.runner, self.by_epoch)
+        if self.bounded != 'activation_rate':
+            return bounds_loss(
+                block_ratios, *open_bounds(progress, self.target.value, self.duration)
+            )
+        losses = []
+        for axis, axis_rates in rates.items():
+            start = start_rate(self.target.rate, axis, len(rates))
+            limits = open_bounds(progress, start, self.duration)
+            losses.append(bounds_loss(axis_rates, *limits))
+        return torch.stack(losses).mean()
 
-def mean_rates(forwards: list[list[BlockTrace]]) -> Tensor:
-    """(blocks,) activation rate of each block, over the images of all forwards."""
-    rates = [torch.stack([trace.activation_rate for trace in traces]) for traces in forwards]
-    return torch.cat(rates, 1).mean(1)
+
+# What the mean rate of each axis is logged as.
+RATES = {SITES: 'activation_rate', CHANNELS: 'channel_rate'}
+
+
+def mean_rates(forwards: list[list[BlockTrace]]) -> dict[str, Tensor]:
+    """The rate of each block that decides on an axis, over the images of all forwards.
+
+    Returns:
+        (blocks,) by the axis: ``'sites'``, which includes blocks computed whole or not at all, and
+        ``'channels'``.
+    """
+    blocks = [list(traces) for traces in zip(*forwards, strict=True)]
+    pixels = [[t.activation_rate for t in traces] for traces in blocks if traces[0].spatial]
+    channels = [[t.channel_rate for t in traces] for traces in blocks if traces[0].channels]
+    found = {SITES: pixels, CHANNELS: channels}
+    return {
+        axis: torch.stack([torch.cat(rates).mean() for rates in of_axis])
+        for axis, of_axis in found.items()
+        if of_axis
+    }
+
+
+def start_rate(target: float, axis: str, axes: int) -> float:
+    """The rate of an axis that, if all blocks have it, makes its part of the target.
+
+    Each of several axes takes the same part, t^(1/axes); channels enter the largest convolution
+    with their square, and so their rate is the root of it.
+
+    Args:
+        target: t.
+        axis: ``'sites'`` or ``'channels'``.
+        axes: How many axes are decided on.
+    """
+    part = target ** (1 / axes)
+    return part**0.5 if axis == CHANNELS else part
 
 
 def global_mean(rates: Tensor) -> Tensor:

@@ -2,12 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import Any
 
 import torch
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from las_mm.accounting import CODES, ReleasedRatios, released_fixed_macs, released_ratios
 from las_mm.checks import check_number
 from las_mm.config.input_size import configured_input_size
 from las_mm.latency.description import require_description
@@ -51,12 +53,39 @@ class FlopsTarget(Target):
 
     name = 'flops'
 
-    def __init__(self, ratio: float) -> None:
+    def __init__(self, ratio: float, code: str | None = None) -> None:
         check_number('target', ratio, lambda t: 0 < t <= 1, 'in (0, 1], such as 0.5')
         self.value = self.rate = ratio
+        self.code = code
 
     def ratios(self, forwards: list[list[BlockTrace]]) -> tuple[Tensor, Tensor]:
-        return flops_ratios(self.model, self.backbone, forwards)
+        if self.code is None:
+            return flops_ratios(self.model, self.backbone, forwards)
+        ratios = [as_released(self.model, self.backbone, t, self.code) for t in forwards]
+        blocks = torch.stack([r.blocks for r in ratios])
+        return torch.stack([r.network for r in ratios]).mean(), blocks.mean(0)
+
+
+def as_released(
+    model: nn.Module, backbone: DynamicBackbone, traces: list[BlockTrace], code: str
+) -> ReleasedRatios:
+    """The ratios of one forward as the authors' training code counts them.
+
+    Args:
+        model: The model; a classifier's average pooling and linear layers count.
+        backbone: Its backbone.
+        traces: Those of the forward.
+        code: Whose code, see :mod:`las_mm.accounting.released`.
+    """
+    fixed = released_fixed_macs(backbone.stem_sizes)
+    head = getattr(model, 'head', None)
+    linear = [] if head is None else [m for m in head.modules() if isinstance(m, nn.Linear)]
+    if not linear:
+        return released_ratios(backbone.blocks, traces, fixed, code)
+    channels, pixels = linear[0].in_features, prod(traces[-1].size)
+    fixed += channels + sum(layer.weight.numel() for layer in linear)
+    extra = channels * (pixels - 1) + sum(layer.out_features for layer in linear)
+    return released_ratios(backbone.blocks, traces, fixed, code, extra)
 
 
 def flops_ratios(
@@ -74,8 +103,12 @@ def flops_ratios(
         cost = backbone.cost(classifier_macs(model), traces)
         shares = [trace.shares for trace in traces]
         network.append(torch.as_tensor(cost.dynamic(shares) / cost.static))
-        pairs = zip(cost.blocks, shares, strict=True)
-        blocks.append(torch.stack([torch.as_tensor(b.dynamic(s) / b.static) for b, s in pairs]))
+        pairs = zip(cost.blocks, traces, strict=True)
+        # A block that decides on nothing has one ratio for all images.
+        ratios = [
+            t.activation_rate.new_ones(()) * (b.dynamic(t.shares) / b.static) for b, t in pairs
+        ]
+        blocks.append(torch.stack([r.expand(traces[0].images) for r in ratios]))
     return torch.cat(network).mean(), torch.cat(blocks, 1).mean(1)
 
 
@@ -148,6 +181,24 @@ def _solve(ratio: Callable[[float], Tensor], target: float, steps: int = 20) -> 
     return (low + high) / 2
 
 
-def make_target(target: float | Mapping[str, Any]) -> Target:
-    """The target that an option asks for: a number for FLOPs, a mapping for latency."""
-    return LatencyTarget(target) if isinstance(target, Mapping) else FlopsTarget(target)
+def make_target(target: float | Mapping[str, Any], as_released: bool | str = False) -> Target:
+    """The target that an option asks for: a number for FLOPs, a mapping for latency.
+
+    Args:
+        target: The option.
+        as_released: Whose code is to count the FLOPs, False for the exact count.
+
+    Raises:
+        TypeError, ValueError: If one of them is not one of the allowed ones.
+    """
+    if as_released not in (False, True, *CODES):
+        allowed = ', '.join(map(repr, (False, True, *CODES)))
+        raise ValueError(f'as_released: got {as_released!r}; choose one of {allowed}')
+    if isinstance(target, Mapping):
+        if as_released:
+            raise ValueError(
+                'as_released: is about FLOPs, and the target is a latency; leave one of them out'
+            )
+        return LatencyTarget(target)
+    code = CODES[-1] if as_released is True else as_released or None
+    return FlopsTarget(target, code)

@@ -85,7 +85,7 @@ class ViewWatch:
         mode = kwargs.get('mode', args[2] if len(args) > 2 else 'tensor')
         traces = self._backbone.traces
         known = mode == 'predict' and self._runs == 1 and isinstance(out, Sequence)
-        if not known or len(out) != len(traces[0].mask):
+        if not known or len(out) != traces[0].images:
             return
         fits = pictures is not None and len(pictures) == len(out)
         size = self._backbone.input_size

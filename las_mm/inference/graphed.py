@@ -54,7 +54,7 @@ class GraphedBackbone:
         with torch.inference_mode(False):  # or only calls in inference mode could write to it
             self._input = example.detach().clone(memory_format=torch.channels_last)
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._masks: list[tuple[Masks, tuple[int, int]] | None] = []
+        self._masks: list[tuple[Masks, tuple[int, int], int] | None] = []
         self.plan = plan or plan_backbone(backbone, self._input, executor, r_th)
         executor.plan = self.plan
         self._executor = executor
@@ -98,7 +98,7 @@ class GraphedBackbone:
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
                 self._outputs = self._backbone(self._input)
-        self._graph, self._masks = graph, [block.last_masks for block in self._backbone.blocks]
+        self._graph, self._masks = graph, [block.last for block in self._backbone.blocks]
         # The graph reads folded and packed weights by their addresses, also after a parameter was
         # changed and others have taken their place.
         packed = [self._executor.memory.made_of(block) for block in self._backbone.blocks]

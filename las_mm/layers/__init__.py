@@ -1,22 +1,26 @@
 """Maskers and their decisions, branches, traces and dynamic blocks; needs only torch."""
 
 from .bottleneck import DynamicBasicBlock, DynamicBottleneck
-from .branch import DILATED, Branch, Step, Work, conv_macs, convs_of
-from .decision import BRANCH, SITES, Decision
+from .branch import DILATED, PAIRS, Branch, Step, Work, channel_shares, conv_macs, convs_of
+from .channel_masker import ChannelMasker, check_channel_masker
+from .decision import BRANCH, CHANNELS, SITES, Decision
 from .dynamic_block import DynamicBlock
 from .executor import Executor, Masks, Run
 from .gated_block import GatedBlock
-from .maskers import BranchMasker, Masker, PatchMasker
+from .maskers import BranchMasker, Masker, PatchMasker, SpatialMasker, UnevenPatchMasker
 from .squeeze_excitation import SqueezeExcitation
 from .trace import BlockTrace
 
 __all__ = [
     'BRANCH',
+    'CHANNELS',
     'DILATED',
+    'PAIRS',
     'SITES',
     'BlockTrace',
     'Branch',
     'BranchMasker',
+    'ChannelMasker',
     'Decision',
     'DynamicBasicBlock',
     'DynamicBlock',
@@ -27,9 +31,13 @@ __all__ = [
     'Masks',
     'PatchMasker',
     'Run',
+    'SpatialMasker',
     'SqueezeExcitation',
     'Step',
+    'UnevenPatchMasker',
     'Work',
+    'channel_shares',
+    'check_channel_masker',
     'conv_macs',
     'convs_of',
 ]

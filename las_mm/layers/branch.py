@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from las_mm.ops import conv_size, dilate_mask
 
-from .decision import BRANCH, SITES, Decision
+from .decision import BRANCH, CHANNELS, SITES, Decision
 
-DILATED = 'dilated'
+# Shares that follow from decisions: of the pixels that the next step reads, and of the pairs of
+# input and output channels within the groups of a grouped convolution.
+DILATED, PAIRS = 'dilated', 'channel_pairs'
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,9 @@ class Step:
         norm: The norm after it.
         act: The activation after the norm; None where the block goes on without one.
         runs_at: Names of the shares that its work is multiplied by: ``'sites'`` where it runs at
-            the active pixels alone, ``'dilated'`` where at those that the next step reads.
+            the active pixels alone, ``'dilated'`` where at those that the next step reads;
+            ``'channels'`` once for its inputs and once for its outputs, where these are decided on,
+            or ``'channel_pairs'`` for both in a grouped convolution.
         norm_first: Whether norm and activation stand before the convolution.
     """
 
@@ -43,10 +47,19 @@ class Step:
         """What comes before the convolution."""
         return self._normalise(x) if self.norm_first else x
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Dense, (N, C, H, W) -> (N, C', H', W')."""
+    def __call__(self, x: Tensor, channels: Tensor | None = None, after: bool = False) -> Tensor:
+        """Dense, (N, C, H, W) -> (N, C', H', W').
+
+        Args:
+            x: The step's input.
+            channels: (N, C', 1, 1) mask of the active output channels; None if all are.
+            after: Whether the mask stands after norm and activation, not before them.
+        """
         x = self.op(self.prepare(x))
-        return x if self.norm_first else self._normalise(x)
+        if channels is not None and not after:
+            x = x * channels.to(x.dtype)
+        x = x if self.norm_first else self._normalise(x)
+        return x * channels.to(x.dtype) if channels is not None and after else x
 
     def _normalise(self, x: Tensor) -> Tensor:
         x = self.norm(x)
@@ -84,6 +97,9 @@ class Branch:
         join: ``'add'`` to the shortcut, or ``'concat'`` where new features stand beside the old
             ones, so that skipped pixels of them are zero.
         act_after: The activation after the join, None where there is none.
+        zeroed: Whether skipped channels are zero, as in LAUDNet's RegNet, which masks them after
+            the activation; its ResNet masks them before the norm, and so they carry the constant
+            act(norm(0)).
     """
 
     steps: tuple[Step, ...]
@@ -91,6 +107,7 @@ class Branch:
     shortcut: nn.Module | None = None
     join: str = 'add'
     act_after: nn.Module | None = None
+    zeroed: bool = False
 
     @classmethod
     def residual(
@@ -99,6 +116,7 @@ class Branch:
         act: nn.Module,
         shortcut: nn.Module | None = None,
         gate: Any = None,
+        zeroed: bool = False,
     ) -> 'Branch':
         """A ResNet's branch: ``act(norm(conv))`` again and again, the last ``act`` after the sum.
 
@@ -108,13 +126,14 @@ class Branch:
             act: The activation.
             shortcut: As in the class.
             gate: As in the class.
+            zeroed: As in the class.
         """
-        steps = [
-            Step(f'conv{index}', conv, norm, act, (SITES,) if index > 1 else (DILATED,))
-            for index, (conv, norm) in enumerate(layers, 1)
-        ]
+        steps = []
+        for index, (conv, norm) in enumerate(layers, 1):
+            runs_at = DILATED if index == 1 else SITES, *channel_shares(conv, index, len(layers))
+            steps.append(Step(f'conv{index}', conv, norm, act, runs_at))
         steps[-1] = replace(steps[-1], act=None)
-        return cls(tuple(steps), gate, shortcut, act_after=act)
+        return cls(tuple(steps), gate, shortcut, act_after=act, zeroed=zeroed)
 
     @property
     def stride(self) -> int:
@@ -142,7 +161,29 @@ class Branch:
         for decision in decisions:
             if decision.axis == SITES:
                 shares[DILATED] = self.dilate(decision, input_size).mean((1, 2, 3))
+            if decision.axis == CHANNELS and (grouped := self._grouped):
+                within = decision.channels.float().flatten(1).unflatten(1, (grouped.op.groups, -1))
+                shares[PAIRS] = within.mean(2).square().mean(1)
         return shares
+
+    @property
+    def _grouped(self) -> Step | None:
+        return next((step for step in self.steps if PAIRS in step.runs_at), None)
+
+    @property
+    def inner_channels(self) -> int:
+        """Channels between the steps, those that a channel masker decides on.
+
+        Raises:
+            ValueError: If they are not the same between all steps.
+        """
+        widths = {step.op.out_channels for step in self.steps[:-1]}
+        if len(widths) > 1:
+            raise ValueError(
+                f'channel_groups: the block has {sorted(widths)} inner channels; '
+                'leave channel_groups out for its stage'
+            )
+        return widths.pop()
 
     def dilate(self, decision: Decision, input_size: tuple[int, int]) -> Tensor:
         """(N, 1, H, W): the pixels of the dilated step's output that the next step reads.
@@ -164,13 +205,15 @@ class Branch:
             axes: The axes that the block decides on.
         """
         decided = {*axes, *([DILATED] if SITES in axes else [])}
+        decided |= {PAIRS} if CHANNELS in axes else set()
         whole = (BRANCH,) if BRANCH in axes else ()
         works = []
         for step, size in zip(self.steps, self.sizes(input_size), strict=True):
             runs_at = *(name for name in step.runs_at if name in decided), *whole
             works.append(Work(step.name, conv_macs(step.op, size), runs_at))
+        gated = *((CHANNELS,) if CHANNELS in axes else ()), *whole
         works += [
-            Work(f'gate.{index}', conv_macs(conv, (1, 1)), whole)
+            Work(f'gate.{index}', conv_macs(conv, (1, 1)), gated)
             for index, conv in enumerate(convs_of(self.gate))
         ]
         size = conv_size(input_size, self.stride)
@@ -194,3 +237,17 @@ def conv_macs(conv: nn.Conv2d, size: tuple[int, int]) -> int:
         size: (H, W) of its output.
     """
     return prod(size) * conv.weight.numel()
+
+
+def channel_shares(conv: nn.Conv2d, index: int, steps: int) -> tuple[str, ...]:
+    """The shares at which a convolution runs if the channels between steps are decided on.
+
+    Args:
+        conv: The convolution.
+        index: Its place among the steps, from 1.
+        steps: Number of steps.
+    """
+    sides = (index > 1) + (index < steps)
+    if sides == 2 and conv.groups > 1:
+        return (PAIRS,)
+    return (CHANNELS,) * sides

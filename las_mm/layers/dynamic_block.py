@@ -1,13 +1,11 @@
 """What makes a residual block dynamic, whichever framework the block comes from (Sec. 3.2)."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import checkpoint
 
 from las_mm.ops import WHOLE, conv_size
@@ -16,18 +14,19 @@ from las_mm.ops.gradients import is_recorded, wants_gradients
 from las_mm.ops.masked_sum import masked_sum_relu
 
 from .branch import Branch
+from .channel_masker import ChannelMasker
 from .executor import Executor, Masks, Run
-from .maskers import BranchMasker, Masker, PatchMasker
+from .maskers import BranchMasker, Masker, PatchMasker, SpatialMasker, UnevenPatchMasker
 from .numbering import number_block
-from .trace import BlockTrace
+from .traced_block import TracedBlock
+from .untracked import untracked
 
 # Attributes, and so parts of state-dict names, of a block's maskers.
-MASKERS = ('masker', 'branch_masker')
-# What is of a forward and not of the block.
-LEFT_BEHIND = ('_last', '_trace')
+MASKERS = ('masker', 'branch_masker', 'channel_masker')
+GRIDS = {'fixed': PatchMasker, 'adaptive': UnevenPatchMasker}
 
 
-class DynamicBlock(nn.Module):
+class DynamicBlock(TracedBlock):
     """Mixin that turns a residual block into a dynamic one.
 
     It expects of the block what torchvision's, mmdet's and mmpretrain's have in common:
@@ -37,7 +36,8 @@ class DynamicBlock(nn.Module):
 
         relu(M ⊙ branch(x) + identity(x)),
 
-    with M the masker's decision upsampled by S: skipped pixels carry relu(identity).
+    with M the masker's decision upsampled by S: skipped pixels carry relu(identity). A channel
+    masker multiplies what goes from one convolution to the next, see :class:`Branch`.
     """
 
     conv1: nn.Conv2d
@@ -47,13 +47,11 @@ class DynamicBlock(nn.Module):
     downsample: nn.Module | None
     masker: PatchMasker
     branch_masker: BranchMasker
-    name: str = ''
-    stage: int = 0
+    channel_masker: ChannelMasker
+    zeroes_channels: bool = False  # see Branch.zeroed
     executor: 'Executor[DynamicBlock] | None' = None
     generation: int = 0
     with_cp: bool = False
-    _last: tuple[Masks, tuple[int, int]] | None = None  # of the last forward, and (H, W)
-    _trace: BlockTrace | None = None
 
     if TYPE_CHECKING:  # at run time these would hide the framework's
 
@@ -67,23 +65,50 @@ class DynamicBlock(nn.Module):
         def norm3(self) -> nn.Module: ...
 
     def make_dynamic(
-        self, granularity: int | str, name: str = '', stage: int = 0, **masker: float
+        self,
+        granularity: int | str | None,
+        name: str = '',
+        stage: int = 0,
+        channel_groups: int | None = None,
+        channel_masker: dict | None = None,
+        grid: str = 'fixed',
+        **masker: float,
     ) -> None:
-        """Give the block a masker.
+        """Give the block its maskers.
 
         Args:
             granularity: S, edge of a patch in pixels of the block's output; ``'all'`` to compute
-                the whole block or nothing of it.
+                the whole block or nothing of it; None to compute every pixel.
             name: The block's name in its backbone, used in traces and messages.
             stage: Its stage in the backbone, from 0.
-            masker: Further arguments of :class:`Masker`.
+            channel_groups: G, channels of a group of those between the convolutions; None to
+                compute every channel.
+            channel_masker: Further arguments of :class:`ChannelMasker`.
+            grid: ``'fixed'`` patches of S×S pixels, or ``'adaptive'`` ones, see
+                :class:`UnevenPatchMasker`.
+            masker: Further arguments of :class:`SpatialMasker`.
+
+        Raises:
+            ValueError: If G does not divide the channels between the convolutions, or ``grid`` is
+                neither.
         """
+        if grid not in GRIDS:
+            raise ValueError(f'masker.grid: got {grid!r}; choose one of {", ".join(GRIDS)}')
         self.name, self.stage = name, stage
-        channels = self.branch.steps[0].op.in_channels
+        branch = self.branch
+        channels = branch.steps[0].op.in_channels
         if granularity == WHOLE:
             self.branch_masker = BranchMasker(channels, **masker)
-        else:
-            self.masker = PatchMasker(channels, int(granularity), self.stride_product, **masker)
+        elif granularity is not None:
+            self.masker = GRIDS[grid](channels, int(granularity), branch.stride, **masker)
+        if channel_groups is not None:
+            inner, options = branch.inner_channels, channel_masker or {}
+            if inner % channel_groups:
+                raise ValueError(
+                    f'channel_groups: block {name} got {channel_groups} channels per group; it '
+                    f'must divide the {inner} channels between its convolutions'
+                )
+            self.channel_masker = ChannelMasker(channels, inner, channel_groups, **options)
         self.number = number_block(self)
 
     def make_static(self) -> None:
@@ -108,9 +133,9 @@ class DynamicBlock(nn.Module):
         return any(name in self._modules for name in MASKERS)
 
     @property
-    def spatial_masker(self) -> Masker | None:
+    def spatial_masker(self) -> SpatialMasker | None:
         """The masker that decides on the output's pixels, patch by patch or all at once."""
-        return next(iter(self.maskers), None)
+        return next((m for m in self.maskers if isinstance(m, SpatialMasker)), None)
 
     @property
     def branch(self) -> Branch:
@@ -118,7 +143,9 @@ class DynamicBlock(nn.Module):
         layers = [(self.conv1, self.norm1), (self.conv2, self.norm2)]
         if hasattr(self, 'conv3'):
             layers.append((self.conv3, self.norm3))
-        return Branch.residual(layers, self.relu, self.downsample, self.gate)
+        return Branch.residual(
+            layers, self.relu, self.downsample, self.gate, zeroed=self.zeroes_channels
+        )
 
     @property
     def gate(self) -> nn.Module | None:
@@ -130,13 +157,16 @@ class DynamicBlock(nn.Module):
         """Stride of the whole block."""
         return self.branch.stride
 
-    def body(self, x: Tensor, pixels: Tensor | None = None) -> Tensor:
+    def body(
+        self, x: Tensor, pixels: Tensor | None = None, channels: Tensor | None = None
+    ) -> Tensor:
         """The residual branch up to its last convolution, dense.
 
         Args:
             x: (N, C, H, W).
             pixels: (N, 1, H', W') mask of the active output pixels, for a gate that pools over
                 them; None if all are.
+            channels: (N, C, 1, 1) mask of the active inner channels; None if all are.
 
         Returns:
             (N, C', H', W'), before the last norm where that follows the convolution.
@@ -144,7 +174,7 @@ class DynamicBlock(nn.Module):
         branch = self.branch
         *steps, last = branch.steps
         for step in steps:
-            x = step(x)
+            x = step(x, channels, branch.zeroed)
         if branch.gate is not None:
             x = branch.gate(x, pixels)
         return last.op(last.prepare(x))
@@ -178,23 +208,30 @@ class DynamicBlock(nn.Module):
         return out if act is None else act(out)
 
     def compute(
-        self, x: Tensor, pixels: Tensor | None = None, shortcut: Tensor | None = None
+        self,
+        x: Tensor,
+        pixels: Tensor | None = None,
+        shortcut: Tensor | None = None,
+        channels: Tensor | None = None,
     ) -> Tensor:
         """The block's dense output, computed again in the backward pass if ``with_cp``.
 
         Args:
             x: (N, C, H, W).
-            pixels: (N, 1, H', W') mask of the active output pixels; None in a static block.
+            pixels: (N, 1, H', W') mask of the active output pixels; None if all are.
             shortcut: x once more, if the gradients of its two uses are to come apart.
+            channels: (N, C, 1, 1) mask of the active inner channels; None if all are.
 
         Returns:
             (N, C', H', W').
         """
 
-        def run(x: Tensor, shortcut: Tensor, pixels: Tensor | None) -> Tensor:
-            return self.finish(self.body(x, pixels), shortcut, pixels)
+        def run(
+            x: Tensor, shortcut: Tensor, pixels: Tensor | None, channels: Tensor | None
+        ) -> Tensor:
+            return self.finish(self.body(x, pixels, channels), shortcut, pixels)
 
-        inputs = x, x if shortcut is None else shortcut, pixels
+        inputs = x, x if shortcut is None else shortcut, pixels, channels
         if not (self.with_cp and x.requires_grad):
             return run(*inputs)
         # The second forward must not move the running statistics a second time.
@@ -202,9 +239,9 @@ class DynamicBlock(nn.Module):
         return checkpoint(run, *inputs, use_reentrant=False, context_fn=lambda: contexts)
 
     def run_dense(self, x: Tensor) -> tuple[Tensor, Masks]:
-        """The reference, and the only way to train: all is computed, then multiplied by the mask.
+        """The reference, and the only way to train: all is computed, then multiplied by the masks.
 
-        Batch norms see dense statistics.
+        Batch norms see dense statistics, but for skipped channels, which are zero before them.
 
         Args:
             x: (N, C, H, W).
@@ -212,14 +249,18 @@ class DynamicBlock(nn.Module):
         Returns:
             The output (N, C', H', W') and the masks of :attr:`maskers`.
         """
-        masker = self.spatial_masker
-        if masker is None:
-            return self.compute(x), ()
-        window = masker.window if masker.training else None
+        spatial, masks = self.spatial_masker, []
+        window = spatial.window if spatial is not None and spatial.training else None
         inner, shortcut, pooled = (x, x, None) if window is None else fork(x, window)
-        mask = masker(x, pooled)
-        decision = masker.decision(mask, conv_size(x.shape[-2:], self.stride_product))
-        return self.compute(inner, decision.pixels, shortcut), (mask,)
+        pixels = channels = None
+        size = conv_size(x.shape[-2:], self.stride_product)
+        if spatial is not None:
+            masks.append(spatial(x, pooled))
+            pixels = spatial.decision(masks[-1], size).pixels
+        if 'channel_masker' in self._modules:
+            masks.append(self.channel_masker(inner))
+            channels = self.channel_masker.decision(masks[-1], size).channels
+        return self.compute(inner, pixels, shortcut, channels), tuple(masks)
 
     def forward(self, x: Tensor, private: bool = False) -> Tensor:
         """Run the block; :attr:`trace` then says what it did.
@@ -236,8 +277,7 @@ class DynamicBlock(nn.Module):
         self.check_granularity(size)
         run = self._choose(x)
         out, masks = self.run_dense(x) if run is None else run(x, private)
-        if masks:
-            self.remember(masks, size)
+        self.remember(masks, size, len(x))
         return out
 
     def _choose(self, x: Tensor) -> Run | None:
@@ -269,38 +309,6 @@ class DynamicBlock(nn.Module):
             executor = fallback
         return None
 
-    def remember(self, masks: Masks, input_size: tuple[int, int]) -> None:
-        """Keep what the maskers decided for :attr:`trace`.
-
-        Args:
-            masks: The coarse masks of :attr:`maskers`.
-            input_size: (H, W) of the block's input.
-        """
-        self._last, self._trace = (masks, input_size), None
-
-    @property
-    def last_masks(self) -> tuple[Masks, tuple[int, int]] | None:
-        """What :meth:`remember` was told last; None before the first forward."""
-        return self._last
-
-    @property
-    def trace(self) -> BlockTrace | None:
-        """What the block did in its last forward; None before the first one."""
-        if self._trace is None and self._last is not None:
-            # Made when first asked for: inference may never ask.
-            self._trace = self._trace_of(*self._last)
-        return self._trace
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Copies and pickles leave the trace behind: it is of a forward, not of the block."""
-        return {key: value for key, value in self.__dict__.items() if key not in LEFT_BEHIND}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Copies are blocks of their own."""
-        super().__setstate__(state)
-        if self.is_dynamic:
-            self.number = number_block(self)
-
     def check_granularity(self, input_size: tuple[int, int]) -> None:
         """Refuse patches that are larger than the feature.
 
@@ -318,29 +326,8 @@ class DynamicBlock(nn.Module):
                 "'all' to compute blocks whole or not at all, or a larger input"
             )
 
-    def _trace_of(self, masks: Masks, input_size: tuple[int, int]) -> BlockTrace:
-        branch = self.branch
-        size = conv_size(input_size, branch.stride)
-        decisions = [m.decision(mask, size) for m, mask in zip(self.maskers, masks, strict=True)]
-        return BlockTrace(self.name, self.stage, tuple(decisions), branch, input_size)
-
 
 @cache
 def log_once(message: str) -> None:
     """Warn of something that would be said for every block."""
     logging.getLogger('las_mm').warning(message)
-
-
-@contextmanager
-def untracked(block: nn.Module) -> Iterator[None]:
-    """Keep batch norms from moving their running statistics, in whichever mode they are."""
-    norms = [part for part in block.modules() if isinstance(part, _NormBase)]
-    tracking = [norm for norm in norms if norm.track_running_stats]
-    states = [(norm.momentum, norm.num_batches_tracked) for norm in tracking]
-    for norm in tracking:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
-    try:
-        yield
-    finally:
-        for norm, state in zip(tracking, states, strict=True):
-            norm.momentum, norm.num_batches_tracked = state

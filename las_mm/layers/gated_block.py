@@ -9,9 +9,9 @@ from .squeeze_excitation import SqueezeExcitation
 class GatedBlock(DynamicBlock):
     """RegNet's bottleneck: in RegNetY squeeze-and-excitation follows the 3×3 convolution."""
 
-    def add_gate(self, squeeze_channels: int) -> None:
-        """Turn RegNetX's block into RegNetY's."""
-        self.se = SqueezeExcitation(self.conv2.out_channels, squeeze_channels)
+    def add_gate(self, squeeze_channels: int, pools_all: bool = False) -> None:
+        """Turn RegNetX's block into RegNetY's; see :class:`SqueezeExcitation`."""
+        self.se = SqueezeExcitation(self.conv2.out_channels, squeeze_channels, pools_all)
 
     @property
     def gate(self) -> nn.Module | None:

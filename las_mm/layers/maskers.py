@@ -1,6 +1,6 @@
 """The maskers: what of a block's output is worth computing (Sec. 3.2)."""
 
-from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 from typing import ClassVar, cast
 
@@ -9,12 +9,86 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from las_mm.ops import gumbel_decision
+from las_mm.ops import conv_size, gumbel_decision
 
 from .decision import BRANCH, SITES, Decision
 
 
 class Masker(nn.Module):
+    """Decides, from a block's input, what of the block is computed for each image.
+
+    Attributes:
+        axis: What it decides on, see :class:`Decision`.
+        granularity: The grain of its decisions, see :class:`Decision`; None if one is for all.
+        temperature: τ of Eq. 1.
+        noise: Whether training samples.
+        decided: (N or 1, ...) coarse mask to take in inference instead of the own decision, which
+            is still computed: replays masks at their real cost. None, as usual, decides.
+    """
+
+    axis: ClassVar[str]
+    granularity: int | None = None
+    decided: Tensor | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.temperature = 1.0
+        self.noise = True
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the decisions: that of the parameters."""
+        return next(self.parameters()).dtype
+
+    def init_weights(self) -> None:
+        """Reset weights and biases; also mmengine's hook, called after a backbone's own init."""
+        raise NotImplementedError
+
+    def logits(self, x: Tensor, pooled: Tensor | None = None) -> Tensor:
+        """Keep and skip logits of each entry of the mask: (N, C, H, W) -> (N, 2, ...).
+
+        Never in reduced precision under autocast: a rounding must not decide.
+
+        Args:
+            x: The block's input.
+            pooled: Averages of x over the masker's windows, if they are known.
+        """
+        raise NotImplementedError
+
+    def margin(self, x: Tensor) -> Tensor:
+        """A number with the sign of keep minus skip logit: (N, C, H, W) -> (N, 1, ...).
+
+        In double precision, where products of single-precision numbers are exact: whichever
+        executor sums them, and in whichever order, the sign is the same.
+        """
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, pooled: Tensor | None = None) -> Tensor:
+        """Decide: (N, C, H, W) -> mask in {0, 1}, sampled in training if ``noise``.
+
+        ``pooled`` is for :meth:`logits`.
+        """
+        if self.training:
+            return self.shape_mask(
+                gumbel_decision(self.logits(x, pooled), self.temperature, self.noise)
+            )
+        mask = self.shape_mask((self.margin(x) >= 0).to(self.dtype))
+        return mask if self.decided is None else self.decided.to(mask).expand_as(mask)
+
+    def shape_mask(self, mask: Tensor) -> Tensor:
+        """(N, 1, ...) -> the shape that the axis' decisions have."""
+        return mask
+
+    def macs(self, input_size: tuple[int, int]) -> int:
+        """MACs of pooling and logits for one image, given (H, W) of the block's input."""
+        raise NotImplementedError
+
+    def decision(self, mask: Tensor, size: tuple[int, int]) -> Decision:
+        """What a mask of this masker means for an output of (H', W') pixels."""
+        return Decision(self.axis, mask.to(self.dtype), self.granularity, size)
+
+
+class SpatialMasker(Masker):
     """Average pooling, then a 1×1 convolution to two logits, keep and skip.
 
     Args:
@@ -24,28 +98,18 @@ class Masker(nn.Module):
         skip_bias: Initial bias of the skip logit.
 
     Attributes:
-        axis: What it decides on, see :class:`Decision`.
-        granularity: S, edge of a patch in pixels of the block's output; None if it decides for all.
         window: Edge of the pooling windows in pixels of the input; None for a single one.
-        decided: (N or 1, 1, h, w) mask to take in inference instead of the own decision, which is
-            still computed: replays masks at their real cost. None, as usual, decides.
     """
 
-    axis: ClassVar[str]
-    granularity: int | None = None
     window: int | None = None
-    decided: Tensor | None = None
 
     def __init__(self, in_channels: int, keep_bias: float = 5.0, skip_bias: float = 1.0) -> None:
         super().__init__()
         self.biases = (keep_bias, skip_bias)
-        self.temperature = 1.0
-        self.noise = True
         self.conv = nn.Conv2d(in_channels, 2, kernel_size=1)
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Reset weights and biases; also mmengine's hook, called after a backbone's own init."""
         self.conv.reset_parameters()
         with torch.no_grad():
             self._bias.copy_(torch.tensor(self.biases))
@@ -62,15 +126,11 @@ class Masker(nn.Module):
         """Sums over the windows: (N, C, H, W) -> (N, C, h, w)."""
         raise NotImplementedError
 
+    def grid(self, input_size: tuple[int, int]) -> tuple[int, int]:
+        """(h, w) of the mask for an input of (H, W)."""
+        return (1, 1) if self.window is None else conv_size(input_size, self.window)
+
     def logits(self, x: Tensor, pooled: Tensor | None = None) -> Tensor:
-        """Keep and skip logits of each window: (N, C, H, W) -> (N, 2, h, w).
-
-        Never in reduced precision under autocast: a rounding must not decide a patch.
-
-        Args:
-            x: The block's input.
-            pooled: (N, C, h, w) averages of x over the windows, if they are known.
-        """
         if pooled is not None:
             return self._project(pooled)
         if x.dtype == self.conv.weight.dtype:
@@ -93,36 +153,17 @@ class Masker(nn.Module):
         return (weight[0] - weight[1]).flatten(), bias[0] - bias[1]
 
     def margin(self, x: Tensor) -> Tensor:
-        """Keep minus skip logit, times the pixels of the window: (N, C, H, W) -> (N, 1, h, w).
-
-        In double precision, where products of single-precision numbers are exact: whichever
-        executor sums them, and in whichever order, the sign is the same.
-        """
+        """Keep minus skip logit, times the pixels of the window: (N, C, H, W) -> (N, 1, h, w)."""
         weight, bias = self.difference()
         with torch.autocast(x.device.type, enabled=False):
             return self.total(F.conv2d(x.double(), weight.view(1, -1, 1, 1)) + bias)
 
-    def forward(self, x: Tensor, pooled: Tensor | None = None) -> Tensor:
-        """Decide: (N, C, H, W) -> mask (N, 1, h, w) in {0, 1}, sampled in training if ``noise``.
-
-        ``pooled`` is for :meth:`logits`.
-        """
-        if self.training:
-            return gumbel_decision(self.logits(x, pooled), self.temperature, self.noise)
-        mask = (self.margin(x) >= 0).to(self.conv.weight.dtype)
-        return mask if self.decided is None else self.decided.to(mask).expand_as(mask)
-
-    def macs(self, input_size: tuple[int, int], grid: Sequence[int]) -> int:
-        """MACs of pooling and logits for one image, given (H, W) and the grid (h, w)."""
+    def macs(self, input_size: tuple[int, int]) -> int:
+        grid = self.grid(input_size)
         return self.conv.in_channels * prod(input_size) + self.conv.weight.numel() * prod(grid)
 
-    def decision(self, mask: Tensor, size: tuple[int, int]) -> Decision:
-        """What a mask of this masker means for an output of (H', W') pixels."""
-        mask = mask.to(self.conv.weight.dtype)
-        return Decision(self.axis, mask, self.granularity, size)
 
-
-class PatchMasker(Masker):
+class PatchMasker(SpatialMasker):
     """Decides for each S×S patch of the block's output.
 
     The windows are the patches, that is (S·stride)² pixels of the input; the last row and column
@@ -132,7 +173,7 @@ class PatchMasker(Masker):
         in_channels: Channels of the block's input.
         granularity: S.
         stride: Stride of the block.
-        biases: ``keep_bias`` and ``skip_bias`` of :class:`Masker`.
+        biases: ``keep_bias`` and ``skip_bias`` of :class:`SpatialMasker`.
     """
 
     axis = SITES
@@ -159,7 +200,31 @@ class PatchMasker(Masker):
         return f'granularity={self.granularity}, window={self.window}'
 
 
-class BranchMasker(Masker):
+class UnevenPatchMasker(PatchMasker):
+    """Decides for floor(H'/S) × floor(W'/S) cells that share the output evenly.
+
+    The grid of the authors' detection code, whose checkpoints need it where S does not divide the
+    feature: cells are a pixel or so larger than S instead of being cut. It runs densely.
+    """
+
+    def grid(self, input_size: tuple[int, int]) -> tuple[int, int]:
+        height, width = conv_size(input_size, self.window // self.granularity)
+        return max(height // self.granularity, 1), max(width // self.granularity, 1)
+
+    def average(self, x: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(x, self.grid((x.shape[2], x.shape[3])))
+
+    def total(self, x: Tensor) -> Tensor:
+        return self.average(x)
+
+    def logits(self, x: Tensor, pooled: Tensor | None = None) -> Tensor:
+        return super().logits(x)  # what is known are averages over other windows
+
+    def decision(self, mask: Tensor, size: tuple[int, int]) -> Decision:
+        return replace(super().decision(mask, size), uneven=True)
+
+
+class BranchMasker(SpatialMasker):
     """Decides for the whole block, whatever its size: layer skipping, LAUDNet's coarsest mask."""
 
     axis = BRANCH

@@ -17,10 +17,13 @@ class SqueezeExcitation(nn.Module):
     Args:
         channels: Channels of the input and output.
         squeeze_channels: Channels between the two layers.
+        pools_all: Whether the mean is over the whole map after all, as in the authors' training
+            code, whose RegNetY checkpoints need it; blocks that skip pixels then run densely.
     """
 
-    def __init__(self, channels: int, squeeze_channels: int) -> None:
+    def __init__(self, channels: int, squeeze_channels: int, pools_all: bool = False) -> None:
         super().__init__()
+        self.pools_all = pools_all
         self.fc1 = nn.Conv2d(channels, squeeze_channels, 1)
         self.fc2 = nn.Conv2d(squeeze_channels, channels, 1)
 
@@ -31,7 +34,7 @@ class SqueezeExcitation(nn.Module):
             x: (N, C, H, W).
             pixels: (N, 1, H, W) mask of the active pixels; None if all are.
         """
-        if pixels is None:
+        if pixels is None or self.pools_all:
             return x.mean((2, 3), keepdim=True)
         share = pixels.mean((2, 3), keepdim=True)
         # At least one pixel's share: with no active patch the sum is zero, and so is the mean.

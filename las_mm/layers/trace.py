@@ -3,10 +3,13 @@
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
+from las_mm.ops import conv_size
+
 from .branch import DILATED, Branch
-from .decision import BRANCH, SITES, Decision
+from .decision import BRANCH, CHANNELS, SITES, Decision
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class BlockTrace:
         decisions: What its maskers decided.
         branch: What it computes.
         input_size: (H, W) of its input.
+        images: N.
     """
 
     name: str
@@ -29,6 +33,7 @@ class BlockTrace:
     decisions: tuple[Decision, ...]
     branch: Branch
     input_size: tuple[int, int]
+    images: int
 
     @cached_property
     def shares(self) -> dict[str, Tensor]:
@@ -36,34 +41,52 @@ class BlockTrace:
         return self.branch.shares(self.decisions, self.input_size)
 
     @property
-    def spatial(self) -> Decision:
-        """The decision on the output's pixels, patch by patch or all at once."""
-        return next(d for d in self.decisions if d.axis in (SITES, BRANCH))
+    def spatial(self) -> Decision | None:
+        """The decision on the output's pixels, patch by patch or all at once, if there is one."""
+        return next((d for d in self.decisions if d.axis in (SITES, BRANCH)), None)
+
+    @property
+    def channels(self) -> Decision | None:
+        """The decision on the channels between the convolutions, if there is one."""
+        return next((d for d in self.decisions if d.axis == CHANNELS), None)
 
     @property
     def mask(self) -> Tensor:
-        """(N, 1, h, w) coarse mask in {0, 1}; (N, 1, 1, 1) where the block decides as a whole."""
-        return self.spatial.mask
+        """(N, 1, h, w) coarse mask in {0, 1}; (N, 1, 1, 1) where the block decides as a whole.
+
+        Ones where it decides on no pixels.
+        """
+        return self._ones(1, 1, 1) if self.spatial is None else self.spatial.mask
+
+    def _ones(self, *shape: int) -> Tensor:
+        device = self.branch.steps[0].op.weight.device
+        return torch.ones(self.images, *shape, device=device)
 
     @property
     def granularity(self) -> int | None:
-        """S; None where the block decides as a whole."""
-        return self.spatial.grain
+        """S; None where the block decides as a whole, or not at all."""
+        return None if self.spatial is None else self.spatial.grain
 
     @property
     def size(self) -> tuple[int, int]:
         """(H', W') of the block's output."""
-        return self.spatial.size
+        return conv_size(self.input_size, self.branch.stride)
 
     @property
     def pixel_mask(self) -> Tensor:
         """(N, 1, H', W'): the output pixels that were computed."""
-        return self.spatial.pixels
+        spatial = self.spatial
+        return self.mask.expand(-1, -1, *self.size) if spatial is None else spatial.pixels
 
     @property
     def activation_rate(self) -> Tensor:
-        """(N,) share of the output pixels computed, r of Sec. 3.1."""
-        return self.spatial.share
+        """(N,) share of the output pixels computed, r of Sec. 3.1; one if none can be skipped."""
+        return self._ones() if self.spatial is None else self.spatial.share
+
+    @property
+    def channel_rate(self) -> Tensor:
+        """(N,) share of the inner channels computed; one if none can be skipped."""
+        return self._ones() if self.channels is None else self.channels.share
 
     @property
     def dilated_rate(self) -> Tensor:

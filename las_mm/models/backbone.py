@@ -9,13 +9,14 @@ from torch.utils._pytree import tree_map_only
 
 from las_mm.accounting import NetworkCost, block_cost
 from las_mm.executors import find_executor
-from las_mm.layers import BlockTrace, DynamicBlock, Executor, conv_macs
+from las_mm.layers import BlockTrace, DynamicBlock, Executor, check_channel_masker, conv_macs
 from las_mm.ops import parse_granularity
 
 from .checkpoint_fit import check_fit
 from .framework_backbone import Backbone
 
 Stage = Sequence[DynamicBlock]
+Grains = int | str | None | Sequence[int | str | None]
 StemLayer = nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d
 STEM_LAYERS = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
 
@@ -39,29 +40,57 @@ class DynamicBackbone(Backbone):
 
     def make_dynamic(
         self,
-        granularity: str | Sequence[int | str],
+        granularity: Grains,
         executor: str | Executor[DynamicBlock] = 'dense',
         freeze_maskers: bool = False,
         masker: dict | None = None,
+        channel_groups: Grains = None,
+        channel_masker: dict | None = None,
     ) -> None:
-        """Give every block its masker.
+        """Give every block its maskers.
 
         Args:
             granularity: S_net, one S per stage, as ``'4-4-7-1'`` or a sequence; ``'all'`` in the
-                place of an S computes the blocks of that stage whole or not at all.
+                place of an S computes the blocks of that stage whole or not at all, None computes
+                every pixel of them.
             executor: Executor of inference, see :mod:`las_mm.executors`.
             freeze_maskers: Whether frozen stages freeze their maskers, too.
-            masker: Further arguments of every :class:`~las_mm.layers.Masker`.
+            masker: Further arguments of every :class:`~las_mm.layers.SpatialMasker`.
+            channel_groups: Channels per group of those that LAUDNet skips between the
+                convolutions, one number per stage, as ``'2-2-2-2'`` or a sequence; None computes
+                every channel.
+            channel_masker: Further arguments of every :class:`~las_mm.layers.ChannelMasker`.
 
         Raises:
             TypeError, ValueError: If an argument is not one of the allowed ones.
         """
         stages = self.dynamic_stages
         self.granularity = parse_granularity(granularity, len(stages))
-        for number, (name, stage) in enumerate(stages.items()):
+        self.channel_groups = parse_granularity(channel_groups, len(stages), 'channel_groups', ())
+        if channel_masker is not None:
+            if channel_groups is None:
+                raise ValueError(
+                    f'channel_masker: got {channel_masker!r} without channel_groups; give both'
+                )
+            check_channel_masker(**channel_masker)
+        if not any(grain is not None for grain in (*self.granularity, *self.channel_groups)):
+            raise ValueError(
+                f'granularity: got {granularity!r} without channel_groups, which skips nothing; '
+                "give patches such as '4-4-7-1', 'all', or channel_groups such as '2-2-2-2'"
+            )
+        grains = zip(self.granularity, self.channel_groups, strict=True)
+        for number, ((name, stage), (grain, group)) in enumerate(
+            zip(stages.items(), grains, strict=True)
+        ):
             for index, block in enumerate(stage):
-                grain = self.granularity[number]
-                block.make_dynamic(grain, f'{name}.{index}', number, **(masker or {}))
+                block.make_dynamic(
+                    grain,
+                    f'{name}.{index}',
+                    number,
+                    cast(int | None, group),
+                    channel_masker,
+                    **(masker or {}),
+                )
         self.freeze_maskers = freeze_maskers
         self.executor = executor
         self.register_load_state_dict_pre_hook(check_fit)
@@ -134,13 +163,19 @@ class DynamicBackbone(Backbone):
             stem.append(self.maxpool)
         return [part for layer in stem for part in layer.modules() if isinstance(part, STEM_LAYERS)]
 
-    def fixed_macs(self) -> int:
-        """MACs outside of the blocks for one image of the last forward's size: the stem's."""
-        macs, size = 0, self.input_size
+    @property
+    def stem_sizes(self) -> list[tuple[StemLayer, tuple[int, int]]]:
+        """The layers of the stem, each with the (H, W) of its output in the last forward."""
+        size, sizes = self.input_size, []
         for layer in self.stem_layers:
             size = size_after(layer, size)
-            macs += conv_macs(layer, size) if isinstance(layer, nn.Conv2d) else 0
-        return macs
+            sizes.append((layer, size))
+        return sizes
+
+    def fixed_macs(self) -> int:
+        """MACs outside of the blocks for one image of the last forward's size: the stem's."""
+        stem = self.stem_sizes
+        return sum(conv_macs(layer, size) for layer, size in stem if isinstance(layer, nn.Conv2d))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """The framework's forward on images (N, 3, H, W); remembers (H, W) for :meth:`cost`."""

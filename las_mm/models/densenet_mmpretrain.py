@@ -9,9 +9,9 @@ from mmpretrain.models.backbones.densenet import DenseLayer, DenseNet
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from las_mm.layers import DILATED, SITES, Branch, DynamicBlock, Step, conv_macs
+from las_mm.layers import CHANNELS, DILATED, SITES, Branch, DynamicBlock, Step, conv_macs
 
-from .backbone import DynamicBackbone, Stage, StemLayer
+from .backbone import DynamicBackbone, Grains, Stage, StemLayer
 
 
 class LASDenseLayer(DynamicBlock, DenseLayer):
@@ -26,12 +26,14 @@ class LASDenseLayer(DynamicBlock, DenseLayer):
 
     @property
     def branch(self) -> Branch:
-        first = Step('conv1', self.conv1, self.norm1, self.act, (DILATED,), norm_first=True)
-        second = Step('conv2', self.conv2, self.norm2, self.act, (SITES,), norm_first=True)
+        first = Step('conv1', self.conv1, self.norm1, self.act, (DILATED, CHANNELS), True)
+        second = Step('conv2', self.conv2, self.norm2, self.act, (SITES, CHANNELS), True)
         return Branch((first, second), join='concat')
 
-    def body(self, x: Tensor, pixels: Tensor | None = None) -> Tensor:
-        x = super().body(x, pixels)
+    def body(
+        self, x: Tensor, pixels: Tensor | None = None, channels: Tensor | None = None
+    ) -> Tensor:
+        x = super().body(x, pixels, channels)
         return F.dropout(x, self.drop_rate, self.training) if self.drop_rate else x
 
     def forward(self, x: Sequence[Tensor] | Tensor, private: bool = False) -> Tensor:
@@ -45,10 +47,14 @@ class LASDenseNet(DynamicBackbone, DenseNet):
 
     Args:
         arch: ``'121'``, ``'161'``, ``'169'``, ``'201'`` or DenseNet's dict.
-        granularity: S_net, one S per dense block, as ``'4-4-2-1'`` or a sequence of integers.
+        granularity: S_net, one S per dense block, as ``'4-4-2-1'`` or a sequence; ``'all'``
+            computes its layers whole or not at all, None computes all pixels.
         executor: How inference runs; dense layers run ``dense`` whichever it is.
         freeze_maskers: Whether ``frozen_stages`` freeze their maskers, too.
-        masker: Further arguments of :class:`~las_mm.layers.Masker`.
+        masker: Further arguments of :class:`~las_mm.layers.SpatialMasker`.
+        channel_groups: Channels per group of those that LAUDNet skips between the convolutions, one
+            number per stage, as ``'2-2-2-2'`` or a sequence; None for none.
+        channel_masker: Further arguments of :class:`~las_mm.layers.ChannelMasker`.
         **kwargs: Every other option of mmpretrain's DenseNet.
 
     Raises:
@@ -61,10 +67,12 @@ class LASDenseNet(DynamicBackbone, DenseNet):
     def __init__(
         self,
         arch: str | dict = '121',
-        granularity: str | Sequence[int | str] = (4, 4, 2, 1),
+        granularity: Grains = (4, 4, 2, 1),
         executor: str = 'dense',
         freeze_maskers: bool = False,
         masker: dict | None = None,
+        channel_groups: Grains = None,
+        channel_masker: dict | None = None,
         **kwargs: Any,
     ) -> None:
         if not isinstance(arch, dict) and arch not in self.arch_settings:
@@ -75,7 +83,9 @@ class LASDenseNet(DynamicBackbone, DenseNet):
             if type(layer) is DenseLayer:
                 layer.__class__ = LASDenseLayer  # DenseNet names its layers' class in its own code
                 layer.with_cp = layer.memory_efficient  # both: compute again in the backward pass
-        self.make_dynamic(granularity, executor, freeze_maskers, masker)
+        self.make_dynamic(
+            granularity, executor, freeze_maskers, masker, channel_groups, channel_masker
+        )
         self.arch_name = arch if isinstance(arch, str) else 'custom'
         self._freeze_stages()  # again: now there are maskers
 

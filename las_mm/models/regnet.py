@@ -1,13 +1,12 @@
 """RegNetX and RegNetY, static and LAS (Sec. 4.3.2), whatever the framework."""
 
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from torch import nn
 
 from las_mm.layers import GatedBlock
 
-from .backbone import DynamicBackbone, refuse_options
+from .backbone import DynamicBackbone, Grains, refuse_options
 from .framework_backbone import Backbone
 
 
@@ -39,6 +38,8 @@ class SERegNetMixin(Backbone):
         arch: Name of an architecture, such as ``'regnety_400mf'`` or ``'regnetx_3.2gf'``, or a dict
             of ``w0, wa, wm, group_w, depth, bot_mul`` and, for RegNetY, ``se_ratio`` and
             ``torchvision_widths``, which rounds widths to groups as torchvision does.
+        se_pool: What squeeze-and-excitation averages over: ``'active'`` pixels, or ``'all'``, which
+            the authors' RegNetY checkpoints need; blocks that skip pixels then run densely.
         **kwargs: Every option of the framework's RegNet, except ``dcn`` and ``plugins``.
 
     Raises:
@@ -47,15 +48,20 @@ class SERegNetMixin(Backbone):
 
     gated_block: ClassVar[type[GatedBlock]]
 
-    def __init__(self, arch: str | dict = 'regnety_400mf', **kwargs: Any) -> None:
+    def __init__(
+        self, arch: str | dict = 'regnety_400mf', se_pool: str = 'active', **kwargs: Any
+    ) -> None:
         refuse_options(kwargs, 'dcn', 'plugins')
+        if se_pool not in ('active', 'all'):
+            raise ValueError(f"se_pool: got {se_pool!r}; choose one of 'active', 'all'")
         self.arch = find_architecture(arch, {**self.arch_settings, **ARCHITECTURES})
         self.arch_name = arch if isinstance(arch, str) else 'regnet'
         super().__init__(self.arch, **kwargs)
         if self.arch.get('se_ratio'):
             for block in self.modules():
                 if isinstance(block, GatedBlock):
-                    block.add_gate(round(self.arch['se_ratio'] * block.conv1.in_channels))
+                    squeeze = round(self.arch['se_ratio'] * block.conv1.in_channels)
+                    block.add_gate(squeeze, pools_all=se_pool == 'all')
         self._freeze_stages()  # again: now there are gates
 
     def quantize_float(self, number: float, divisor: int) -> int:
@@ -82,10 +88,14 @@ class LASRegNetMixin(DynamicBackbone):
 
     Args:
         arch: As in :class:`SERegNetMixin`.
-        granularity: S_net, one S per stage, as ``'4-4-2-1'`` or a sequence of integers.
+        granularity: S_net, one S per stage, as ``'4-4-2-1'`` or a sequence; ``'all'`` computes a
+            stage's blocks whole or not at all, None computes all pixels.
         executor: How inference runs, see :mod:`las_mm.executors.choosing`.
         freeze_maskers: Whether ``frozen_stages`` freeze their maskers, too.
-        masker: Further arguments of :class:`~las_mm.layers.Masker`.
+        masker: Further arguments of :class:`~las_mm.layers.SpatialMasker`.
+        channel_groups: Channels per group of those that LAUDNet skips between the convolutions, one
+            number per stage, as ``'2-2-2-2'`` or a sequence; None for none.
+        channel_masker: Further arguments of :class:`~las_mm.layers.ChannelMasker`.
         **kwargs: Every other option of the static network.
 
     Raises:
@@ -97,15 +107,19 @@ class LASRegNetMixin(DynamicBackbone):
     def __init__(
         self,
         arch: str | dict = 'regnety_400mf',
-        granularity: str | Sequence[int | str] = (4, 4, 2, 1),
+        granularity: Grains = (4, 4, 2, 1),
         executor: str = 'dense',
         freeze_maskers: bool = False,
         masker: dict | None = None,
+        channel_groups: Grains = None,
+        channel_masker: dict | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(arch, **kwargs)
         masker = {'keep_bias': 10.0, **(masker or {})}
-        self.make_dynamic(granularity, executor, freeze_maskers, masker)
+        self.make_dynamic(
+            granularity, executor, freeze_maskers, masker, channel_groups, channel_masker
+        )
         self._freeze_stages()  # again: now there are maskers
 
     @property

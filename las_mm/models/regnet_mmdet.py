@@ -19,6 +19,8 @@ class RegNetBlock(GatedBlock, Bottleneck):
         **kwargs: mmdet's other arguments.
     """
 
+    zeroes_channels = True
+
     def __init__(self, *args: Any, base_width: int, **kwargs: Any) -> None:
         # mmdet rounds a product of floats down, which makes 15 of 784 * (16 / 784).
         super().__init__(*args, base_width=base_width + 1e-6, **kwargs)

@@ -16,6 +16,8 @@ from .resnet_mmpretrain import LASResLayer
 class RegNetBlock(GatedBlock, Bottleneck):
     """mmpretrain's ResNeXt bottleneck with a gate and a masker."""
 
+    zeroes_channels = True
+
 
 @MODELS.register_module()
 class SERegNet(SERegNetMixin, RegNet):

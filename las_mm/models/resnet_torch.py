@@ -1,13 +1,11 @@
 """LAS-ResNet of torchvision's parts alone, for machines without OpenMMLab."""
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from las_mm.layers import DynamicBlock
 
-from .backbone import DynamicBackbone
+from .backbone import DynamicBackbone, Grains
 
 
 class _TorchvisionNames(DynamicBlock):
@@ -40,8 +38,11 @@ class TorchLASResNet(DynamicBackbone, ResNet):
 
     Args:
         depth: 18, 34, 50, 101 or 152.
-        granularity: S_net, one S per stage, as ``'4-4-7-1'`` or a sequence of integers.
+        granularity: S_net, one S per stage, as ``'4-4-7-1'`` or a sequence; ``'all'`` computes a
+            stage's blocks whole or not at all, None computes all pixels.
         executor: How inference runs, see :mod:`las_mm.executors.choosing`.
+        channel_groups: Channels per group of those that are skipped between the convolutions, one
+            number per stage, as ``'2-2-2-2'`` or a sequence; None for none.
 
     Raises:
         TypeError, ValueError: If an argument is not one of the allowed ones.
@@ -53,14 +54,15 @@ class TorchLASResNet(DynamicBackbone, ResNet):
     def __init__(
         self,
         depth: int,
-        granularity: str | Sequence[int | str] = (4, 4, 7, 1),
+        granularity: Grains = (4, 4, 7, 1),
         executor: str = 'dense',
+        channel_groups: Grains = None,
     ) -> None:
         if depth not in LAYOUTS:
             raise ValueError(f'depth: got {depth!r}; choose one of {", ".join(map(str, LAYOUTS))}')
         super().__init__(*LAYOUTS[depth])
         self.depth = depth
-        self.make_dynamic(granularity, executor)
+        self.make_dynamic(granularity, executor, channel_groups=channel_groups)
 
     def _forward_impl(self, x: Tensor) -> tuple[Tensor, ...]:
         """(N, 3, H, W) -> the output of each stage, at strides 4, 8, 16 and 32."""

@@ -7,49 +7,65 @@ import torch.nn.functional as F
 from torch import Tensor
 
 WHOLE = 'all'  # the granularity of blocks that are computed whole or not at all
-Granularity = tuple[int | str, ...]
+NOTHING = 'none'  # where a stage skips no pixels or no channels, in the notation with dashes
+Entry = int | str | None
+Granularity = tuple[Entry, ...]
 
 
-def parse_granularity(value: str | Sequence[int | str], num_stages: int = 4) -> Granularity:
-    """Read S_net, the granularity S of each stage.
+def parse_granularity(
+    value: Entry | Sequence[Entry],
+    num_stages: int = 4,
+    field: str = 'granularity',
+    words: tuple[str, ...] = (WHOLE,),
+) -> Granularity:
+    """Read S_net, the granularity S of each stage, or the channels G of a group in each stage.
 
     Args:
         value: The paper's notation ``'4-4-7-1'`` or a sequence, with ``'all'`` in the place of a
-            stage whose blocks are computed whole or not at all; ``'all'`` alone is for each stage.
+            stage whose blocks are computed whole or not at all, and None (``'none'`` between
+            dashes) where nothing is skipped; one entry alone is for each stage.
         num_stages: Number of stages of the backbone.
+        field: The option's name, for messages.
+        words: Which words may take a number's place.
 
     Returns:
-        One entry per stage: the edge of a patch in pixels of the block's output, or ``'all'``.
+        One entry per stage: the edge of a patch in pixels of the block's output, ``'all'`` or None.
 
     Raises:
-        TypeError: If an entry is neither an integer nor ``'all'``.
+        TypeError: If an entry is none of these.
         ValueError: If there is not one entry per stage, or one is smaller than 1.
     """
     example = '-'.join('4471'[:num_stages])
-    hint = f"give {num_stages} integers >= 1, or 'all', one per stage, such as '{example}'"
-    if value == WHOLE:
-        return (WHOLE,) * num_stages
-    entries = _entries(value) if isinstance(value, str) else value
+    others = ''.join(f', {word!r}' for word in words)
+    hint = f"give {num_stages} integers >= 1{others} or None, one per stage, such as '{example}'"
+    entries = _entries(value, words, num_stages)
     if not isinstance(entries, Sequence):
-        raise TypeError(f'granularity: got {value!r}; {hint}')
-    if any(isinstance(e, bool) or not isinstance(e, int) and e != WHOLE for e in entries):
-        raise TypeError(f'granularity: got {value!r}; {hint}')
-    numbers = [entry for entry in entries if isinstance(entry, int)]
-    if len(entries) != num_stages or min(numbers, default=1) < 1:
-        raise ValueError(f'granularity: got {value!r}; {hint}')
+        raise TypeError(f'{field}: got {value!r}; {hint}')
+    numbers = [entry for entry in entries if entry is not None and entry not in words]
+    if any(isinstance(number, bool) or not isinstance(number, int) for number in numbers):
+        raise TypeError(f'{field}: got {value!r}; {hint}')
+    if len(entries) != num_stages or any(int(number) < 1 for number in numbers):
+        raise ValueError(f'{field}: got {value!r}; {hint}')
     return tuple(entries)
 
 
-def format_granularity(granularity: Sequence[int | str]) -> str:
+def format_granularity(granularity: Sequence[Entry]) -> str:
     """The paper's notation of S_net, ``'4-4-7-1'``."""
-    return '-'.join(map(str, granularity))
+    return '-'.join(NOTHING if entry is None else str(entry) for entry in granularity)
 
 
-def _entries(text: str) -> list[int | str]:
-    """The entries of '4-4-7-all'; none if there is anything else between the dashes."""
-    parts = text.split('-')
-    known = all(part.isdecimal() or part == WHOLE for part in parts)
-    return [part if part == WHOLE else int(part) for part in parts] if known else []
+def _entries(value: object, words: tuple[str, ...], num_stages: int) -> object:
+    """The entries of '4-4-none-all', none if there is anything else between the dashes; any other
+    value as it is, but one entry alone as often as there are stages."""
+    if value is None or isinstance(value, int) and not isinstance(value, bool):
+        return (value,) * num_stages
+    if not isinstance(value, str):
+        return value
+    parts = value.split('-')
+    if not all(part.isdecimal() or part in (*words, NOTHING) for part in parts):
+        return ()
+    entries = [int(p) if p.isdecimal() else None if p == NOTHING else p for p in parts]
+    return entries * num_stages if len(entries) == 1 else entries
 
 
 def conv_size(size: Sequence[int], stride: int) -> tuple[int, int]:

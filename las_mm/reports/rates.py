@@ -42,7 +42,7 @@ class RateMeter:
             cost: The network's cost for one image of that forward.
             size: (H, W) of the images.
         """
-        images = len(traces[0].mask)
+        images = traces[0].images
         shares = [{n: s.double().cpu() for n, s in trace.shares.items()} for trace in traces]
         macs = [
             (images * block.static, float(torch.as_tensor(block.dynamic(s)).sum()))

@@ -15,7 +15,7 @@ from .rates import RateMeter
 Report = dict[str, Any]
 
 
-def block_rows(meter: RateMeter, granularity: Sequence[int | str]) -> list[dict]:
+def block_rows(meter: RateMeter, granularity: Sequence[int | str | None]) -> list[dict]:
     """One row per block: rates averaged over images, MACs of an average image, share of the sum."""
     rates = (meter.rates / meter.images).tolist()
     macs = (meter.macs / meter.images).tolist()
@@ -78,7 +78,7 @@ def device_rows(
 def build_report(
     meter: RateMeter,
     network: NetworkSpec | None,
-    granularity: Sequence[int | str],
+    granularity: Sequence[int | str | None],
     devices: Sequence[str],
     precision: str = 'fp32',
 ) -> Report:

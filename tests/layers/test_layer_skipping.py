@@ -117,9 +117,9 @@ def test_the_masker_learns():
 )
 def test_how_configs_say_it(value, wanted):
     assert parse_granularity(value) == wanted
-    with pytest.raises(ValueError, match="give 4 integers >= 1, or 'all', one per stage"):
+    with pytest.raises(ValueError, match="give 4 integers >= 1, 'all' or None, one per stage"):
         parse_granularity('all-4')
-    with pytest.raises(TypeError, match="or 'all', one per stage"):
+    with pytest.raises(TypeError, match="'all' or None, one per stage"):
         parse_granularity([4, 4, 'every', 1])
 
 

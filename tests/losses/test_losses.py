@@ -59,9 +59,12 @@ def test_bounds_loss():
 
 
 def test_distillation_loss_of_a_softmax():
-    """Student σ(y/T) = (1/2, 1/2), teacher (3/4, 1/4): KL = ½ ln(2/3) + ½ ln 2."""
+    """Student σ(y/T) = (1/2, 1/2), teacher (3/4, 1/4), by hand in both directions."""
     student, teacher = tensor(0, 0)[None].requires_grad_(), tensor(4 * math.log(3), 0)[None]
     loss = distillation_loss(student.double(), teacher, temperature=4.0)
+    wanted = 16 * (0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5))
+    assert loss.item() == pytest.approx(wanted, rel=1e-6)
+    loss = distillation_loss(student.double(), teacher, temperature=4.0, reverse=True)
     wanted = 16 * (0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25))
     assert loss.item() == pytest.approx(wanted, rel=1e-6)
 
@@ -77,7 +80,7 @@ def test_distillation_loss_of_independent_classes_adds_up():
 
     def divergence(y, z):
         p, q = 1 / (1 + math.exp(-y / 2)), 1 / (1 + math.exp(-z / 2))
-        return p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
+        return q * math.log(q / p) + (1 - q) * math.log((1 - q) / (1 - p))
 
     loss = distillation_loss(student, teacher, temperature=2.0, sigmoid=True)
     assert loss.item() == pytest.approx(4 * (divergence(0, 1) + divergence(1, -1)), rel=1e-5)

@@ -5,7 +5,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from las_mm.ops import conv_size, dilate_mask, grid_size, parse_granularity, upsample_mask
+from las_mm.ops import (
+    conv_size,
+    dilate_mask,
+    format_granularity,
+    grid_size,
+    parse_granularity,
+    upsample_mask,
+)
 
 sizes = st.tuples(st.integers(1, 17), st.integers(1, 17))
 seeds = st.integers(0, 2**31)
@@ -22,9 +29,29 @@ def test_granularity_is_read_in_both_notations(value):
 
 
 @pytest.mark.parametrize(
+    ('value', 'wanted'),
+    [
+        (4, (4,) * 4),
+        ('4', (4,) * 4),
+        (None, (None,) * 4),
+        ('4-none-none-all', (4, None, None, 'all')),
+    ]
+    + [((None, 4, 'all', 1), (None, 4, 'all', 1))],
+)
+def test_one_entry_is_for_all_stages_and_none_skips_nothing(value, wanted):
+    assert parse_granularity(value) == wanted
+    assert parse_granularity(format_granularity(wanted)) == wanted
+
+
+def test_channel_groups_have_a_name_of_their_own_and_no_words():
+    with pytest.raises(ValueError, match="channel_groups: got 'all'"):
+        parse_granularity('all', 4, 'channel_groups', ())
+
+
+@pytest.mark.parametrize(
     'value',
     ['', '4-4-7', '4-4-7-1-1', '4-4-7-0', '4-4--7-1', 'a-b-c-d', '4-4-7-1.5', '4-4-7-²', (4, 4, 7)]
-    + [[], (4, 4, 7, 0), (4, 4, 7, -1), (4, 4, 7, 1.0), ('4', '4', '7', '1'), 4, None, True]
+    + [[], (4, 4, 7, 0), (4, 4, 7, -1), (4, 4, 7, 1.0), ('4', '4', '7', '1'), 4.0, 0, True]
     + [(4, 4, 7, True), {4: 4, 5: 4, 7: 7, 1: 1}],
 )
 def test_wrong_granularity_is_named_with_what_is_allowed(value):

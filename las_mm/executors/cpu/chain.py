@@ -72,8 +72,7 @@ class Chain:
         for block, masker, mask, size in zip(
             self._blocks, self._maskers, masks, sizes, strict=True
         ):
-            if masker is not None:
-                block.remember((mask,), size)
+            block.remember(() if masker is None else (mask,), size, len(x))
         return out
 
     def _input_sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:

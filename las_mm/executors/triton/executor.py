@@ -194,5 +194,5 @@ def _(x: Tensor, number: int) -> tuple[Tensor, Tensor]:
     out = x.new_empty(len(x), branch.steps[-1].op.out_channels, height, width)
     grain = masker.granularity
     grid = (1, 1) if grain is None else grid_size((height, width), grain)
-    mask = x.new_empty(len(x), 1, *grid, dtype=masker.conv.weight.dtype)
+    mask = x.new_empty(len(x), 1, *grid, dtype=masker.dtype)
     return out.contiguous(memory_format=torch.channels_last), mask

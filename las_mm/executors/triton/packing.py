@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from las_mm.executors.folding import FoldedConv, FoldedGate, fold_block
-from las_mm.layers import DynamicBlock, Masker
+from las_mm.layers import DynamicBlock, SpatialMasker
 
 # Groups narrower than this are merged: tensor cores multiply 16 channels at a time or more.
 NARROWEST_GROUP = 32
@@ -130,13 +130,13 @@ def pack_conv(conv: FoldedConv, dtype: torch.dtype) -> PackedConv:
 
 def patch_of(block: DynamicBlock) -> int:
     """Edge of the patches that the kernels see, in pixels of a dynamic block's output."""
-    return cast(Masker, block.spatial_masker).granularity or WHOLE_PATCH
+    return cast(SpatialMasker, block.spatial_masker).granularity or WHOLE_PATCH
 
 
 def pack_block(block: DynamicBlock, dtype: torch.dtype) -> PackedBlock:
     """Fold and lay out a dynamic block."""
     folded = fold_block(block, torch.float32)
-    masker = cast(Masker, block.spatial_masker)
+    masker = cast(SpatialMasker, block.spatial_masker)
     weight, bias = masker.difference()
     return PackedBlock(
         convs=tuple(pack_conv(conv, dtype) for conv in folded.convs),
@@ -146,7 +146,7 @@ def pack_block(block: DynamicBlock, dtype: torch.dtype) -> PackedBlock:
         granularity=patch_of(block),
         masker_weight=F.pad(weight, (0, padded_depth(len(weight)) - len(weight)))[None],
         masker_bias=bias.reshape(1),
-        mask_dtype=masker.conv.weight.dtype,
+        mask_dtype=masker.dtype,
     )
 
 
@@ -154,9 +154,7 @@ def _merge_groups(conv: FoldedConv) -> tuple[Tensor, int]:
     """Block-diagonal weights (C_out, wider group_in, k, k) of as few groups as are wide enough."""
     out_channels, group_in = conv.weight.shape[:2]
     sizes = (size for size in range(1, conv.groups + 1) if conv.groups % size == 0)
-    merged = next(
-        (size for size in sizes if size * group_in >= NARROWEST_GROUP), conv.groups
-    )
+    merged = next((size for size in sizes if size * group_in >= NARROWEST_GROUP), conv.groups)
     wide = conv.weight.new_zeros(out_channels, merged, group_in, *conv.weight.shape[2:])
     member = torch.arange(out_channels) // (out_channels // conv.groups) % merged
     wide[torch.arange(out_channels), member] = conv.weight

@@ -10,7 +10,7 @@ from math import prod
 
 from torch import Tensor
 
-from las_mm.layers import BlockTrace, DynamicBlock, Work, conv_macs
+from las_mm.layers import BlockTrace, DynamicBlock, Work
 
 Shares = Mapping[str, Tensor | float]
 
@@ -52,10 +52,7 @@ def block_cost(block: DynamicBlock, trace: BlockTrace) -> BlockCost:
     """The cost of ``block`` at the sizes of ``trace``."""
     return BlockCost(
         works=block.branch.works(trace.input_size, [d.axis for d in trace.decisions]),
-        maskers=sum(
-            masker.macs(trace.input_size, decision.mask.shape[-2:])
-            for masker, decision in zip(block.maskers, trace.decisions, strict=True)
-        ),
+        maskers=sum(masker.macs(trace.input_size) for masker in block.maskers),
     )
 
 
@@ -82,6 +79,3 @@ class NetworkCost:
         for block, block_shares in zip(self.blocks, shares, strict=True):
             macs = macs + block.dynamic(block_shares)
         return macs
-
-
-__all__ = ['BlockCost', 'NetworkCost', 'Shares', 'Work', 'block_cost', 'conv_macs']

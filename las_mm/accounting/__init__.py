@@ -1,0 +1,19 @@
+"""What a dynamic network computes, exactly and as its authors' training code counts it."""
+
+from las_mm.layers import Work, conv_macs
+
+from .cost import BlockCost, NetworkCost, Shares, block_cost
+from .released import CODES, ReleasedRatios, released_fixed_macs, released_ratios
+
+__all__ = [
+    'CODES',
+    'BlockCost',
+    'NetworkCost',
+    'ReleasedRatios',
+    'Shares',
+    'Work',
+    'block_cost',
+    'conv_macs',
+    'released_fixed_macs',
+    'released_ratios',
+]
