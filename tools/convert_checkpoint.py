@@ -1,4 +1,4 @@
-"""Convert a checkpoint of torchvision, timm, mmpretrain, mmdet or LASNet to this project's names.
+"""Convert a checkpoint of torchvision, timm, mmpretrain, mmdet, LASNet or LAUDNet to our names.
 
 What is written holds weights and plain types only and is loaded by ``load_from`` of a config, or
 with ``prefix='backbone.'`` by a backbone's ``init_cfg``.
@@ -6,6 +6,7 @@ with ``prefix='backbone.'`` by a backbone's ``init_cfg``.
 Examples:
     python tools/convert_checkpoint.py torchvision://resnet50 checkpoints/r50_torchvision.pth
     python tools/convert_checkpoint.py las_r101.pth.tar las_r101.pth --publish
+    python tools/convert_checkpoint.py r101_layer_0x5.pth.tar r101_layer.pth --layer-skipping
 """
 
 import argparse
@@ -23,6 +24,7 @@ from mmengine.runner import CheckpointLoader
 
 from las_mm.checkpoints.conversion import convert_names
 from las_mm.checkpoints.loading import TRUST
+from las_mm.checkpoints.released_options import released_options
 from las_mm.cli import run_cli
 from las_mm.version import __version__
 
@@ -39,6 +41,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--publish', action='store_true', help='append the date and the hash to the file name'
     )
     parser.add_argument(
+        '--layer-skipping',
+        action='store_true',
+        help="LAUDNet's spatial maskers decide on whole blocks, which their names do not tell",
+    )
+    parser.add_argument(
         '--trust-checkpoint',
         action='store_true',
         help='unpickle everything in the checkpoint; only if you trust its source',
@@ -46,8 +53,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def convert(source: str) -> dict:
+def convert(source: str, whole_blocks: bool = False) -> dict:
     """The converted checkpoint: weights and where they are from.
+
+    Args:
+        source: Path, URL or torchvision:// name.
+        whole_blocks: As in :func:`~las_mm.checkpoints.conversion.convert_names`.
 
     Raises:
         FileNotFoundError, ValueError: If there is no such checkpoint, or it cannot be converted.
@@ -60,7 +71,7 @@ def convert(source: str) -> dict:
     names = (checkpoint.get('meta') or {}).get('dataset_meta')
     if names:
         meta['dataset_meta'] = names
-    return {'meta': meta, 'state_dict': convert_names(weights)}
+    return {'meta': meta, 'state_dict': convert_names(weights, whole_blocks)}
 
 
 def save(checkpoint: dict, out: Path, publish: bool = False) -> Path:
@@ -87,13 +98,28 @@ def save(checkpoint: dict, out: Path, publish: bool = False) -> Path:
     return out
 
 
+def needed_options(weights: dict) -> str:
+    """What the backbone's config needs for these weights, as lines for people."""
+    options = released_options(weights)
+    lines = [f'the backbone needs {name}={value!r}\n' for name, value in options.items()]
+    if any('.masker.' in name for name in weights):
+        lines.append(
+            'the backbone needs the granularity that its maskers were trained with; of the '
+            "authors' detectors, whose patches share features evenly, also "
+            "masker=dict(grid='adaptive')\n"
+        )
+    return ''.join(lines)
+
+
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     if args.trust_checkpoint:
         os.environ[TRUST] = '1'
-    checkpoint = convert(args.source)
+    checkpoint = convert(args.source, args.layer_skipping)
     path = save(checkpoint, args.out, args.publish)
-    print(f'{len(checkpoint["state_dict"])} weights written to {path}')
+    weights = checkpoint['state_dict']
+    print(f'{len(weights)} weights written to {path}')
+    print(needed_options(weights), end='')
 
 
 if __name__ == '__main__':

@@ -55,18 +55,28 @@ FAMILIES: dict[str, tuple[Rule, ...]] = {
         (r'^features\.norm5\.', 'transitions.3.0.'),
     ),
 }
-MASKER: Rule = (r'\.masker\.conv2\.', '.masker.conv.')  # of LASNet's releases
+# Of LASNet's and LAUDNet's releases; RegNet's are inside of the branch there.
+MASKERS: tuple[Rule, ...] = (
+    (r'\.masker\.conv2\.', '.masker.conv.'),
+    (r'(\.f)?\.masker_spatial\.', '.masker.'),
+    (r'(\.f)?\.masker_channel\.', '.channel_masker.'),
+)
+WHOLE_BLOCKS: Rule = (r'\.masker\.', '.branch_masker.')
 CLASSIFIER: Rule = (r'^(head\.fc|fc|classifier)\.', 'head.fc.')
 BACKBONE = re.compile(r'(conv1|bn1|layer\d+\.\d+|stem|stages\.\d+|transitions\.\d+)\.')
 MODEL = re.compile(r'(backbone|neck|head|rpn_head|roi_head|bbox_head|mask_head)\.')
 
 
-def convert_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def convert_names(
+    state_dict: Mapping[str, Tensor], whole_blocks: bool = False
+) -> dict[str, Tensor]:
     """Rename weights to those of an mmpretrain classifier or mmdet detector with a LAS backbone.
 
     Args:
-        state_dict: Weights of torchvision, timm, mmpretrain, mmdet or the authors' LASNet: of a
-            backbone, a classifier or a detector.
+        state_dict: Weights of torchvision, timm, mmpretrain, mmdet or the authors' LASNet and
+            LAUDNet: of a backbone, a classifier or a detector.
+        whole_blocks: Whether LAUDNet's spatial maskers are of its layer skipping, which their names
+            do not tell.
 
     Returns:
         The same tensors as ``backbone.*``, ``head.fc.*`` and whatever else a detector has.
@@ -75,7 +85,7 @@ def convert_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         ValueError: If there are names of no known project, or it holds other than tensors.
     """
     weights = {name.removeprefix('module.'): weight for name, weight in state_dict.items()}
-    rules = [MASKER]
+    rules = [*MASKERS, *([WHOLE_BLOCKS] if whole_blocks else [])]
     for prefix, family in FAMILIES.items():
         if any(name.startswith(prefix) for name in weights):
             rules += family
@@ -97,6 +107,7 @@ def _target_name(name: str, rules: list[Rule]) -> str:
     if not MODEL.match(renamed):
         raise ValueError(
             f'checkpoint: {name!r} is a name of no known project; allowed are checkpoints of '
-            'ResNet, RegNet and DenseNet by torchvision, timm, mmpretrain, mmdet and LASNet'
+            'ResNet, RegNet and DenseNet by torchvision, timm, mmpretrain, mmdet, LASNet and '
+            'LAUDNet'
         )
     return renamed
