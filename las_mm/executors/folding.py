@@ -35,6 +35,7 @@ class FoldedConv:
         stride: Stride, the same in both directions.
         dilation: Dilation, the same in both directions.
         groups: Groups.
+        skipped: (C_out,) what the norm makes of a zero, before any activation; None if not asked.
     """
 
     weight: Tensor
@@ -42,6 +43,7 @@ class FoldedConv:
     stride: int
     dilation: int
     groups: int
+    skipped: Tensor | None = None
 
     @property
     def kernel_size(self) -> int:
@@ -87,12 +89,14 @@ class FoldedBlock:
         gate: Squeeze-and-excitation before the last convolution, None where there is none.
         shortcut: Convolution of the shortcut, None where the shortcut is the identity.
         pool: Pooling before ``shortcut`` (``avg_down`` in OpenMMLab), None where there is none.
+        zeroed: Whether skipped channels are zero, see :class:`~las_mm.layers.Branch`.
     """
 
     convs: tuple[FoldedConv, ...]
     gate: FoldedGate | None
     shortcut: FoldedConv | None
     pool: nn.Module | None
+    zeroed: bool = False
 
     def identity(self, x: Tensor) -> Tensor:
         """The shortcut, dense: (N, C, H, W) -> (N, C', H', W'); ``x`` itself if it has none."""
@@ -111,20 +115,27 @@ def fold_conv(
     The scale is computed in double precision, the product in single: one rounding a weight.
     """
     weight = conv.weight.detach().float()
-    bias = torch.zeros(weight.shape[0], device=weight.device, dtype=torch.float64)
-    if conv.bias is not None:
-        bias += conv.bias.detach()
-    if isinstance(norm, _BatchNorm):
-        mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
-        scale = (variance.double() + norm.eps).rsqrt()
-        if norm.weight is not None:
-            scale = scale * norm.weight.detach()
-        bias = (bias - mean) * scale
-        if norm.bias is not None:
-            bias = bias + norm.bias.detach()
+    nothing = torch.zeros(weight.shape[0], device=weight.device, dtype=torch.float64)
+    bias = nothing if conv.bias is None else nothing + conv.bias.detach()
+    scale, bias = _normalise(norm, bias)
+    if scale is not None:
         weight = weight * scale.float().view(-1, 1, 1, 1)
     weight = weight.to(dtype, memory_format=memory_format)
-    return FoldedConv(weight, bias.to(dtype), conv.stride[0], conv.dilation[0], conv.groups)
+    skipped = _normalise(norm, nothing)[1].to(dtype)
+    geometry = conv.stride[0], conv.dilation[0], conv.groups
+    return FoldedConv(weight, bias.to(dtype), *geometry, skipped)
+
+
+def _normalise(norm: nn.Module, x: Tensor) -> tuple[Tensor | None, Tensor]:
+    """The scale of a batch norm, None of an identity, and what it makes of x, in double (C,)."""
+    if not isinstance(norm, _BatchNorm):
+        return None, x
+    mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
+    scale = (variance.double() + norm.eps).rsqrt()
+    if norm.weight is not None:
+        scale = scale * norm.weight.detach()
+    x = (x - mean) * scale
+    return scale, x if norm.bias is None else x + norm.bias.detach()
 
 
 def fold_block(block: DynamicBlock, dtype: torch.dtype) -> FoldedBlock:
@@ -143,10 +154,10 @@ def fold_block(block: DynamicBlock, dtype: torch.dtype) -> FoldedBlock:
         pair = convs_of(branch.gate)
         gate = FoldedGate(*(fold_conv(conv, nn.Identity(), exact) for conv in pair))
     if branch.shortcut is None:
-        return FoldedBlock(convs, gate, shortcut=None, pool=None)
+        return FoldedBlock(convs, gate, None, None, branch.zeroed)
     *pool, conv, norm = branch.shortcut.children()
     shortcut = fold_conv(cast(nn.Conv2d, conv), norm, dtype)
-    return FoldedBlock(convs, gate, shortcut, pool[0] if pool else None)
+    return FoldedBlock(convs, gate, shortcut, pool[0] if pool else None, branch.zeroed)
 
 
 # What a block's forward is made of; a subclass with one of its own may compute something else.
@@ -160,8 +171,14 @@ def is_shipped(masker: Masker) -> bool:
     return known and not why_not_plain(cast(SpatialMasker, masker).conv, nn.Conv2d)
 
 
-def why_not_foldable(block: DynamicBlock, dtype: torch.dtype) -> str | None:
-    """The reason why a block cannot be folded, None if it can."""
+def why_not_foldable(block: DynamicBlock, dtype: torch.dtype, channels: bool = False) -> str | None:
+    """The reason why a block cannot be folded, None if it can.
+
+    Args:
+        block: The block.
+        dtype: Of its features.
+        channels: Whether the executor can skip channels.
+    """
     if dtype not in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
         return f'its features are {dtype}'
     if not runs_as_shipped(block, *FORWARD):
@@ -170,8 +187,9 @@ def why_not_foldable(block: DynamicBlock, dtype: torch.dtype) -> str | None:
         return 'a hook or another forward is on one of its layers'
     for masker in block.maskers:
         if isinstance(masker, ChannelMasker):
-            return 'it skips channels'
-        if not is_shipped(masker):
+            if not channels:
+                return 'it skips channels'
+        elif not is_shipped(masker):
             return f'its {type(masker).__name__} may decide otherwise than by its weights'
     branch = block.branch
     return _why_not_steps(branch) or _why_not_gate(branch) or _why_not_shortcut(branch.shortcut)

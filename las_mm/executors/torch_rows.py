@@ -6,23 +6,17 @@ the image.
 """
 
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from las_mm.executors.folding import (
-    FoldedBlock,
-    FoldedConv,
-    FoldedGate,
-    fold_block,
-    why_not_foldable,
-)
+from las_mm.executors.folding import FoldedBlock, FoldedGate, fold_block, why_not_foldable
 from las_mm.executors.memory import Memory
-from las_mm.layers import DynamicBlock, Executor, Masks, Run
+from las_mm.executors.rows import conv_rows, row_numbers, sites_of, to_rows
+from las_mm.executors.torch_channels import NarrowBlock, narrow
+from las_mm.layers import CHANNELS, DynamicBlock, Executor, Masks, Run
 from las_mm.ops import conv_size, dilate_mask
-
-# Elements gathered at a time: bounds the memory of the k² copies of each row.
-GATHER_LIMIT = 1 << 22
 
 
 class TorchExecutor(Executor[DynamicBlock]):
@@ -42,115 +36,116 @@ class TorchExecutor(Executor[DynamicBlock]):
 
 
 def _fold(block: DynamicBlock, dtype: torch.dtype) -> FoldedBlock | str:
-    return why_not_foldable(block, dtype) or fold_block(block, dtype)
+    return why_not_foldable(block, dtype, channels=True) or fold_block(block, dtype)
 
 
 def _run(
     block: DynamicBlock, folded: FoldedBlock, x: Tensor, private: bool = False
 ) -> tuple[Tensor, Masks]:
-    """The output in channels-last memory, and the mask of a dynamic block."""
-    first, *middle, last = folded.convs
-    height, width = x.shape[-2:]
-    hidden_size = conv_size((height, width), first.stride)
-    size = conv_size(hidden_size, folded.convs[1].stride)
-    masker = block.spatial_masker
-    masks: Masks = ()
-    active = x.new_ones(len(x), 1, *size)
-    if masker is not None:
-        masks = (masker(x),)
-        active = masker.decision(masks[0], size).pixels.float()
+    """The output in channels-last memory, and the masks of a dynamic block."""
     second = folded.convs[1]
+    hidden_size = conv_size(x.shape[-2:], folded.convs[0].stride)
+    size = conv_size(hidden_size, second.stride)
+    masks, channels = [], None
+    active = x.new_ones(len(x), 1, *size)
+    for masker in block.maskers:
+        masks.append(masker(x))
+        decision = masker.decision(masks[-1], size)
+        if decision.axis == CHANNELS:
+            channels = decision.channels.flatten(1)
+        else:
+            active = decision.pixels.float()
     needed = dilate_mask(active, hidden_size, second.kernel_size, second.stride, second.dilation)
 
-    hidden = x.new_zeros(len(x) * hidden_size[0] * hidden_size[1] + 1, len(first.bias))
-    sites = _sites(needed)
-    values = _conv_rows(first, _rows(x, first.kernel_size > 1), sites, (height, width))
-    hidden.index_copy_(0, _row_numbers(sites, hidden_size), values.relu_())
-
-    sites = _sites(active)
-    values = hidden
-    if middle:
-        values = _conv_rows(second, hidden, sites, hidden_size).relu_()
-        if folded.gate is not None:
-            values = _excite(folded.gate, values, sites[:, 0], len(x))
-        values = torch.addmm(last.bias, values, last.weight.flatten(1).t())
-    else:
-        values = _conv_rows(last, hidden, sites, hidden_size)
     identity = folded.identity(x)
-    out = _rows(identity, zero_row=False)
+    out = to_rows(identity, zero_row=False)
     out = out.clone() if identity is x and not private else out
-    out.index_add_(0, _row_numbers(sites, size), values).relu_()
-    return out.view(len(x), *size, -1).permute(0, 3, 1, 2), masks
+    if channels is None:
+        values = _branch(folded, x, sites_of(needed), sites_of(active))
+    else:  # each image has weights of its own
+        parts = zip(x.split(1), needed.split(1), active.split(1), channels, strict=True)
+        values = torch.cat(
+            [
+                _branch(folded, image, sites_of(n), sites_of(a), narrow(folded, c))
+                for image, n, a, c in parts
+            ]
+        )
+    out.index_add_(0, row_numbers(sites_of(active), size), values).relu_()
+    return out.view(len(x), *size, -1).permute(0, 3, 1, 2), tuple(masks)
 
 
-def _rows(x: Tensor, zero_row: bool) -> Tensor:
-    """(N, C, H, W) -> (N·H·W [+ 1], C); shares memory with a channels-last ``x``."""
-    rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
-    return torch.cat([rows, rows.new_zeros(1, rows.shape[1])]) if zero_row else rows
-
-
-def _sites(pixels: Tensor) -> Tensor:
-    """(N, 1, H, W) mask -> (P, 3): image, row and column of each pixel that is on."""
-    return pixels.squeeze(1).nonzero()
-
-
-def _row_numbers(sites: Tensor, size: tuple[int, int]) -> Tensor:
-    image, y, x = sites.unbind(1)
-    return (image * size[0] + y) * size[1] + x
-
-
-def _conv_rows(conv: FoldedConv, rows: Tensor, sites: Tensor, size: tuple[int, int]) -> Tensor:
-    """The convolution at some pixels of its output.
+def _branch(
+    folded: FoldedBlock, x: Tensor, needed: Tensor, active: Tensor, cut: NarrowBlock | None = None
+) -> Tensor:
+    """The residual branch at some pixels of the output.
 
     Args:
-        conv: The convolution.
-        rows: (N·H·W [+ 1], C_in) its input; the row of zeros is only needed for kernels above 1×1.
-        sites: (P, 3) image, row and column in the convolution's output.
-        size: (H, W) of its input.
+        folded: The block.
+        x: (N, C, H, W) its input.
+        needed: (Q, 3) image, row and column of the pixels of the first convolution's output.
+        active: (P, 3) those of the block's output.
+        cut: The block cut to the channels of the only image; None if all are active.
 
     Returns:
-        (P, C_out).
+        (P, C'), before the sum.
     """
-    taps, groups = _tap_rows(conv, sites, size, outside=len(rows) - 1), conv.groups
-    # (groups, k² · C_in / groups, C_out / groups), in the order in which taps are gathered.
-    weight = conv.weight.unflatten(0, (groups, -1)).permute(0, 3, 4, 2, 1).flatten(1, 3)
-    bias = conv.bias.view(groups, 1, -1)
-    out = rows.new_empty(len(sites), len(conv.bias))
-    step = max(1, GATHER_LIMIT // (taps.shape[1] * rows.shape[1]))
-    for start in range(0, len(sites), step):
-        part = taps[start : start + step]
-        gathered = rows.index_select(0, part.flatten()).view(*part.shape, groups, -1)
-        gathered = gathered.permute(2, 0, 1, 3).flatten(2)
-        product = torch.baddbmm(bias, gathered, weight)
-        out[start : start + step] = product.transpose(0, 1).flatten(1)
-    return out
+    first, *middle, last = folded.convs if cut is None else cut.convs
+    adds = (None,) * 3 if cut is None else cut.adds
+    size = x.shape[-2], x.shape[-1]
+    values = conv_rows(first, to_rows(x, first.kernel_size > 1), needed, size).relu_()
+    size = conv_size(size, first.stride)
+    hidden = _hidden(values, len(x) * size[0] * size[1], cut)
+    rows = row_numbers(needed, size)
+    if cut is None or cut.columns is None:
+        hidden.index_copy_(0, rows, values)
+    else:
+        hidden[rows[:, None], cut.columns] = values
+    if not middle:
+        return conv_rows(last, hidden, active, size, adds[1])
+    values = conv_rows(middle[0], hidden, active, size, adds[1]).relu_()
+    if cut is not None and cut.chosen is not None:
+        values = values[:, cut.chosen]
+    added = adds[2]
+    if folded.gate is not None:
+        values, added = _excite(folded, values, active[:, 0], len(x), cut)
+    bias = last.bias if added is None else last.bias + added[0]
+    return torch.addmm(bias, values, last.weight.flatten(1).t())
 
 
-def _excite(gate: FoldedGate, rows: Tensor, images: Tensor, count: int) -> Tensor:
+def _hidden(values: Tensor, pixels: int, cut: NarrowBlock | None) -> Tensor:
+    """Room for the first convolution's output, with a row of zeros behind it."""
+    if cut is None or cut.hidden is None:
+        return values.new_zeros(pixels + 1, values.shape[1])
+    hidden = cut.hidden.repeat(pixels + 1, 1)
+    hidden[-1] = 0
+    return hidden
+
+
+def _excite(
+    folded: FoldedBlock, rows: Tensor, images: Tensor, count: int, cut: NarrowBlock | None
+) -> tuple[Tensor, Tensor | None]:
     """Squeeze-and-excitation over the active pixels.
 
     Args:
-        gate: The gate.
+        folded: The block.
         rows: (P, C) of the active pixels.
         images: (P,) image of each pixel.
         count: Number of images; those without active pixels have none to scale.
+        cut: The block cut to the channels of the only image; None if all are active.
 
     Returns:
-        (P, C).
+        The scaled rows (P, C), and (1, C') what the skipped channels add to the last convolution.
     """
+    gate, last = cast(FoldedGate, folded.gate), folded.convs[-1]
     sums = rows.new_zeros(count, rows.shape[1], dtype=torch.float64)
     sums.index_add_(0, images, rows.double())
     pixels = torch.bincount(images, minlength=count).clamp(min=1)
-    gates = gate((sums / pixels.unsqueeze(1)).to(gate.squeeze.bias.dtype))
-    return (rows * gates.index_select(0, images)).to(rows.dtype)
-
-
-def _tap_rows(conv: FoldedConv, sites: Tensor, size: tuple[int, int], outside: int) -> Tensor:
-    """(P, k²): the input rows under the kernel at each site, ``outside`` for no pixel."""
-    offsets = torch.arange(conv.kernel_size, device=sites.device) * conv.dilation - conv.padding
-    image, y, x = sites.unsqueeze(-1).unbind(1)
-    y, x = y * conv.stride + offsets, x * conv.stride + offsets
-    inside_y, inside_x = (y >= 0) & (y < size[0]), (x >= 0) & (x < size[1])
-    rows = ((image * size[0] + y) * size[1]).unsqueeze(-1) + x.unsqueeze(-2)
-    inside = inside_y.unsqueeze(-1) & inside_x.unsqueeze(-2)
-    return rows.masked_fill(~inside, outside).flatten(1)
+    means = (sums / pixels.unsqueeze(1)).to(gate.squeeze.bias.dtype)
+    if cut is None:
+        return (rows * gate(means).index_select(0, images)).to(rows.dtype), None
+    whole = means.new_zeros(1, last.weight.shape[1])
+    whole[:, cut.active], whole[:, cut.skipped] = means, cut.constants.to(means)
+    gates = gate(whole)
+    carried = cut.constants * gates[0, cut.skipped]
+    added = last.weight[:, cut.skipped, 0, 0] @ carried.to(rows.dtype)
+    return (rows * gates[:, cut.active]).to(rows.dtype), added[None]
