@@ -131,7 +131,12 @@ class LatencyReportHook(Hook):
         size = self.input_size or meter.typical_size
         network = describe_backbone(self.backbone, size)
         report = build_report(
-            meter, network, self.backbone.granularity, self.devices, self.precision
+            meter,
+            network,
+            self.backbone.granularity,
+            self.devices,
+            self.precision,
+            self.backbone.channel_groups,
         )
         report['object_rates'] = objects.summary()
         return report

@@ -1,10 +1,8 @@
 """The adapter between the two halves: a dynamic backbone as the latency predictor sees it."""
 
-from typing import cast
-
 from torch import nn
 
-from las_mm.layers import DynamicBlock, Masker, convs_of
+from las_mm.layers import DynamicBlock, convs_of
 from las_mm.models.backbone import DynamicBackbone, StemLayer, size_after
 from las_mm.ops import conv_size
 from latency_predictor import BlockSpec, LayerSpec, NetworkSpec
@@ -20,10 +18,12 @@ def describe_backbone(backbone: DynamicBackbone, input_size: Size) -> NetworkSpe
         input_size: (H, W) of the images.
 
     Returns:
-        The description; None for a backbone of other than residual blocks, of which the predictor
-        has no model.
+        The description; None for a backbone of other than residual blocks, or that skips channels,
+        of which the predictor has no model.
     """
     if not all(hasattr(block, 'downsample') for block in backbone.blocks):
+        return None
+    if any(group is not None for group in backbone.channel_groups):
         return None
     stem, size = _describe_stem(backbone, input_size)
     blocks = []
@@ -58,7 +58,7 @@ def describe_block(block: DynamicBlock, stage: int, input_size: Size) -> BlockSp
     """One block, given its stage, from 0, and the (H, W) of its input."""
     branch = block.branch
     convs, gate = [step.op for step in branch.steps], convs_of(branch.gate)
-    masker = cast(Masker, block.spatial_masker)
+    masker = block.spatial_masker
     size = conv_size(input_size, branch.stride)
     basic = len(convs) == 2
     return BlockSpec(
@@ -74,7 +74,7 @@ def describe_block(block: DynamicBlock, stage: int, input_size: Size) -> BlockSp
         dilation=convs[0 if basic else 1].dilation[0],
         groups=convs[1].groups,
         shortcut=branch.shortcut is not None,
-        granularity=min(masker.granularity or max(size), max(size)),
+        granularity=None if masker is None else min(masker.granularity or max(size), max(size)),
         se_channels=gate[0].out_channels if gate else 0,
         conv1_stride=None if basic or convs[0].stride[0] == 1 else convs[0].stride[0],
         conv2_dilation=convs[1].dilation[0] if basic and convs[1].dilation[0] > 1 else None,

@@ -16,6 +16,7 @@ from las_mm.layers import BlockTrace
 from las_mm.ops import WHOLE
 
 DIMMED = 0.25
+BAR_COMPUTED, BAR_SKIPPED = (255, 200, 60), (40, 40, 40)  # RGB
 LEVELS = ('stage', 'block')
 
 
@@ -83,8 +84,29 @@ def _panel(image: np.ndarray, name: str, traces: list[BlockTrace], index: int) -
     masks = [F.interpolate(t.pixel_mask[index, None].float(), size=size)[0, 0] for t in traces]
     computed = torch.stack(masks).mean(0)
     rate = sum(t.activation_rate[index].item() for t in traces) / len(traces)
-    title = f'{name}, S={traces[0].granularity or WHOLE}, r={rate:.2f}'
-    return MaskPanel(title, dim_skipped(image, computed.cpu().numpy()))
+    shown = dim_skipped(image, computed.cpu().numpy())
+    title = name
+    if traces[0].spatial is not None:
+        title += f', S={traces[0].granularity or WHOLE}, r={rate:.2f}'
+    if traces[0].channels is not None:
+        share = sum(t.channel_rate[index].item() for t in traces) / len(traces)
+        shown, title = with_bar(shown, share), f'{title}, c={share:.2f}'
+    return MaskPanel(title, shown)
+
+
+def with_bar(image: np.ndarray, share: float) -> np.ndarray:
+    """The picture with a bar along its lower edge: as much of it is bright as is computed.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        share: In [0, 1].
+    """
+    height, width = image.shape[:2]
+    image = image.copy()
+    rows = slice(height - max(2, height // 24), None)
+    image[rows] = BAR_SKIPPED
+    image[rows, : round(width * share)] = BAR_COMPUTED
+    return image
 
 
 def draw_grid(rows: Sequence[Sequence[MaskPanel]], columns: int = 6, width: float = 2.4) -> Figure:

@@ -45,7 +45,7 @@ class RateMeter:
         images = traces[0].images
         shares = [{n: s.double().cpu() for n, s in trace.shares.items()} for trace in traces]
         macs = [
-            (images * block.static, float(torch.as_tensor(block.dynamic(s)).sum()))
+            (images * block.static, float(torch.as_tensor(block.dynamic(s)).expand(images).sum()))
             for block, s in zip(cost.blocks, shares, strict=True)
         ]
         sums = [Counter({name: float(share.sum()) for name, share in s.items()}) for s in shares]
@@ -79,7 +79,8 @@ class RateMeter:
         """(blocks, 2) sums of each block's activation and dilated rate."""
         pairs = []
         for shares in self.shares:
-            active = shares['sites'] if 'sites' in shares else shares['branch']
+            # A block that decides on no pixels computes all of them.
+            active = shares.get('sites', shares.get('branch', float(self.images)))
             pairs.append((active, shares.get('dilated', active)))
         return torch.tensor(pairs, dtype=torch.float64)
 

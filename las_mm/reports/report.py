@@ -1,12 +1,13 @@
 """The latency report of a test run: as a dictionary, as text, and as scalars."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import StringIO
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from las_mm.layers import CHANNELS
 from las_mm.ops import format_granularity
 from latency_predictor import LatencyModel, NetworkSpec
 
@@ -30,6 +31,7 @@ def block_rows(meter: RateMeter, granularity: Sequence[int | str | None]) -> lis
                 'granularity': granularity[stage],
                 'activation_rate': rate,
                 'dilated_rate': dilated,
+                **_channel_rate(shares, meter.images),
                 'shares': {axis: total / meter.images for axis, total in shares.items()},
                 'static_macs': static,
                 'dynamic_macs': dynamic,
@@ -39,14 +41,19 @@ def block_rows(meter: RateMeter, granularity: Sequence[int | str | None]) -> lis
     return rows
 
 
+def _channel_rate(shares: Mapping[str, float], images: int) -> dict[str, float]:
+    return {'channel_rate': shares[CHANNELS] / images} if CHANNELS in shares else {}
+
+
 def stage_rows(blocks: list[dict]) -> list[dict]:
     """One row per stage: mean rates and summed MACs of its blocks."""
     rows = []
     for stage in sorted({block['stage'] for block in blocks}):
         members = [block for block in blocks if block['stage'] == stage]
         row = {'stage': stage, 'granularity': members[0]['granularity'], 'blocks': len(members)}
-        for key in ('activation_rate', 'dilated_rate'):
-            row[key] = sum(block[key] for block in members) / len(members)
+        for key in ('activation_rate', 'dilated_rate', 'channel_rate'):
+            if key in members[0]:
+                row[key] = sum(block[key] for block in members) / len(members)
         for key in ('static_macs', 'dynamic_macs', 'share'):
             row[key] = sum(block[key] for block in members)
         rows.append(row)
@@ -81,6 +88,7 @@ def build_report(
     granularity: Sequence[int | str | None],
     devices: Sequence[str],
     precision: str = 'fp32',
+    channel_groups: Sequence[int | str | None] = (),
 ) -> Report:
     """The report of a test run.
 
@@ -91,6 +99,7 @@ def build_report(
         granularity: S of each stage.
         devices: Names or description files of devices.
         precision: Precision to predict for.
+        channel_groups: Channels per group in each stage; () where none are skipped.
 
     Returns:
         A JSON-ready dictionary. MACs are those of an average image, latencies those of a batch of
@@ -104,6 +113,7 @@ def build_report(
     return {
         'images': meter.images,
         'granularity': format_granularity(granularity),
+        **_groups(channel_groups),
         'input_size': list(size),
         'flops': {
             'static': static,
@@ -118,6 +128,11 @@ def build_report(
     }
 
 
+def _groups(channel_groups: Sequence[int | str | None]) -> dict[str, str]:
+    used = any(group is not None for group in channel_groups)
+    return {'channel_groups': format_granularity(channel_groups)} if used else {}
+
+
 def scalars(report: Report) -> dict[str, float]:
     """The report's headline numbers, by the names they carry in a visualizer."""
     values = {
@@ -125,7 +140,9 @@ def scalars(report: Report) -> dict[str, float]:
         'backbone/gmacs': report['flops']['dynamic'] / 1e9,
     }
     for stage in report['stages']:
-        values[f'backbone/activation_rate_stage{stage["stage"] + 1}'] = stage['activation_rate']
+        for key in ('activation_rate', 'channel_rate'):
+            if key in stage:
+                values[f'backbone/{key}_stage{stage["stage"] + 1}'] = stage[key]
     for row in report['devices']:
         values[f'latency/{row["device"]}_ms'] = row['dynamic_ms']
         values[f'latency/{row["device"]}_ratio'] = row['ratio']
@@ -143,14 +160,18 @@ def render(report: Report, width: int = 100) -> str:
 
 def _rate_table(report: Report, level: str) -> Table:
     table = Table(title=f'{level} over {report["images"]} images', title_justify='left')
-    for heading in (level[:-1], 'S', 'activation rate', 'dilated rate', 'GMACs', 'of', 'share'):
+    headings = [level[:-1], 'S', 'activation rate', 'dilated rate']
+    channels = any('channel_rate' in row for row in report[level])
+    headings += ['channel rate'] if channels else []
+    for heading in (*headings, 'GMACs', 'of', 'share'):
         table.add_column(heading, justify='left' if heading == level[:-1] else 'right')
     for row in report[level]:
+        rates = [row['activation_rate'], row['dilated_rate']]
+        rates += [row.get('channel_rate', 1.0)] if channels else []
         table.add_row(
             row.get('name', f'stage {row["stage"] + 1}'),
-            str(row['granularity']),
-            f'{row["activation_rate"]:.3f}',
-            f'{row["dilated_rate"]:.3f}',
+            format_granularity([row['granularity']]),
+            *(f'{rate:.3f}' for rate in rates),
             f'{row["dynamic_macs"] / 1e9:.3f}',
             f'{row["static_macs"] / 1e9:.3f}',
             f'{row["share"]:.1%}',

@@ -67,7 +67,7 @@ def rate_chart(blocks: list[dict]) -> RateChart:
                 Bar(block['name'], str(index), x, width, rate, dilated, _y(rate), _y(dilated))
             )
             x += width + GAP
-        label = f'stage {stage + 1}, S = {members[0]["granularity"]}'
+        label = f'stage {stage + 1}, S = {members[0]["granularity"] or "none"}'
         bands.append(StageBand(label, (start + x - GAP) / 2))
         x += STAGE_GAP - GAP
     grid = tuple((f'{share:g}', _y(share)) for share in (0, 0.25, 0.5, 0.75, 1))
