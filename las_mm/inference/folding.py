@@ -11,10 +11,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from las_mm.executors.cpu.stem import pack_stem
 from las_mm.executors.folding import FoldedConv, fold_conv, why_not_foldable_layer
 from las_mm.executors.memory import Memory
-from las_mm.layers.dynamic_block import log_once
 from las_mm.models import DynamicBackbone
 from las_mm.ops.gradients import is_recorded, wants_gradients
 from las_mm.ops.plain import NORMS, inherits, is_watched, runs_as_shipped, why_not_plain
+from las_mm.ops.reasons import log_once
 
 from .stand_ins import StandIn, run_own, stand_in
 

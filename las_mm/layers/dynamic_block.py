@@ -1,8 +1,6 @@
 """What makes a residual block dynamic, whichever framework the block comes from (Sec. 3.2)."""
 
-import logging
 from contextlib import nullcontext
-from functools import cache
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -10,15 +8,14 @@ from torch.utils.checkpoint import checkpoint
 
 from las_mm.ops import WHOLE, conv_size
 from las_mm.ops.fork import fork
-from las_mm.ops.gradients import is_recorded, wants_gradients
 from las_mm.ops.masked_sum import masked_sum_relu
 
 from .branch import Branch
 from .channel_masker import ChannelMasker
-from .executor import Executor, Masks, Run
+from .executed_block import ExecutedBlock
+from .executor import Masks
 from .maskers import BranchMasker, Masker, PatchMasker, SpatialMasker, UnevenPatchMasker
 from .numbering import number_block
-from .traced_block import TracedBlock
 from .untracked import untracked
 
 # Attributes, and so parts of state-dict names, of a block's maskers.
@@ -26,7 +23,7 @@ MASKERS = ('masker', 'branch_masker', 'channel_masker')
 GRIDS = {'fixed': PatchMasker, 'adaptive': UnevenPatchMasker}
 
 
-class DynamicBlock(TracedBlock):
+class DynamicBlock(ExecutedBlock):
     """Mixin that turns a residual block into a dynamic one.
 
     It expects of the block what torchvision's, mmdet's and mmpretrain's have in common:
@@ -49,8 +46,6 @@ class DynamicBlock(TracedBlock):
     branch_masker: BranchMasker
     channel_masker: ChannelMasker
     zeroes_channels: bool = False  # see Branch.zeroed
-    executor: 'Executor[DynamicBlock] | None' = None
-    generation: int = 0
     with_cp: bool = False
 
     if TYPE_CHECKING:  # at run time these would hide the framework's
@@ -121,11 +116,6 @@ class DynamicBlock(TracedBlock):
         """What decides for the block; none until :meth:`make_dynamic`."""
         named = [self._modules.get(name) for name in MASKERS]
         return [masker for masker in named if isinstance(masker, Masker)]
-
-    @property
-    def _maskers_train(self) -> bool:
-        modes = [masker.training for masker in self.maskers]  # which torch.compile can follow
-        return True in modes
 
     @property
     def is_dynamic(self) -> bool:
@@ -262,53 +252,6 @@ class DynamicBlock(TracedBlock):
             channels = self.channel_masker.decision(masks[-1], size).channels
         return self.compute(inner, pixels, shortcut, channels), tuple(masks)
 
-    def forward(self, x: Tensor, private: bool = False) -> Tensor:
-        """Run the block; :attr:`trace` then says what it did.
-
-        Args:
-            x: (N, C, H, W).
-            private: Whether ``x`` is another block's output that nobody else will read, so that an
-                executor may write over it.
-
-        Returns:
-            (N, C', H', W').
-        """
-        size = x.shape[-2], x.shape[-1]
-        self.check_granularity(size)
-        run = self._choose(x)
-        out, masks = self.run_dense(x) if run is None else run(x, private)
-        self.remember(masks, size, len(x))
-        return out
-
-    def _choose(self, x: Tensor) -> Run | None:
-        """What runs the block on x; None for its own dense forward.
-
-        Training is dense, and nothing made of the parameters before it may survive it.
-        """
-        executor = self.executor
-        if self.training or self._maskers_train:
-            self.generation += 1
-            return None
-        if executor is None or is_recorded():
-            return None
-        if wants_gradients(self, x):
-            self.generation += 1
-            log_once(
-                f"executor: 'dense' instead of {executor.name!r} while gradients are wanted, which "
-                'is slower; call the model within torch.no_grad() or torch.inference_mode()'
-            )
-            return None
-        executor = executor.on(x)
-        while executor is not None:
-            run = executor.prepare(self, x)
-            if not isinstance(run, str):
-                return run
-            fallback = executor.fallback
-            name = 'dense' if fallback is None else fallback.name
-            log_once(f'executor: {name!r} instead of {executor.name!r} for some blocks: {run}')
-            executor = fallback
-        return None
-
     def check_granularity(self, input_size: tuple[int, int]) -> None:
         """Refuse patches that are larger than the feature.
 
@@ -325,9 +268,3 @@ class DynamicBlock(TracedBlock):
                 f'{height}x{width} feature map; choose S <= {max(height, width)} for this stage, '
                 "'all' to compute blocks whole or not at all, or a larger input"
             )
-
-
-@cache
-def log_once(message: str) -> None:
-    """Warn of something that would be said for every block."""
-    logging.getLogger('las_mm').warning(message)

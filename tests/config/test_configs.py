@@ -42,6 +42,8 @@ def one_per_network() -> list[str]:
     """The first config of every network of ours; of its granularities that is the finest one."""
     first = {}
     for name in CONFIGS:
+        if 'laud_' in name:
+            continue
         if load(name).model.backbone.type != 'ResNet' or name in DEMOS:
             first.setdefault(network_of(name), name)
     return list(first.values())
@@ -72,6 +74,11 @@ def test_there_is_a_config_for_every_result():
         for s_net in ('1-1-1-1', '4-4-2-1', '4-4-7-1', '8-4-7-1'):
             targets = ('0.4', '0.5', '0.6', '0.7')
             assert names >= {f'las_r{depth}_{s_net}_t-{t}_imagenet.py' for t in targets}
+    for mode in ('channel-2222', 'layer'):
+        for depth in (50, 101):
+            assert names >= {f'laud_r{depth}_{mode}_t-0.{t}_imagenet.py' for t in range(4, 9)}
+        for detector in ('faster_rcnn', 'retinanet', 'mask_rcnn', 'ddq_detr', 'mask2former'):
+            assert any(name.startswith(f'{detector}_laud_r101_{mode}_t-') for name in names)
     for detector, rows in {
         'faster_rcnn': ('4-4-2-1_t-0.6', '4-4-2-1_t-0.5', '4-4-7-1_t-0.4'),
         'retinanet': ('4-4-2-1_t-0.5', '4-4-7-1_t-0.5', '4-4-7-1_t-0.4'),
@@ -81,10 +88,28 @@ def test_there_is_a_config_for_every_result():
         assert f'{detector}_r101_coco.py' in names
 
 
-@pytest.mark.parametrize('name', one_per_network())
+# One of each network, every mode among them.
+LAUD = [
+    'laud_r50_layer_t-0.5_imagenet.py',
+    'laud_regnety-400mf_channel-2222_t-0.5_imagenet.py',
+    'laud_regnety-400mf_layer_t-0.6_imagenet.py',
+    'faster_rcnn_laud_r101_channel-2222_t-0.8_coco.py',
+    'retinanet_laud_r101_layer_t-0.5_coco.py',
+    'mask_rcnn_laud_r101_channel-2222_t-0.8_coco.py',
+    'ddq_detr_laud_r101_channel-2222_t-0.5_coco.py',
+    'mask2former_laud_r101_layer_t-0.5_coco.py',
+]
+
+
+@pytest.mark.parametrize('name', [*one_per_network(), *LAUD])
 def test_network_learns(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     cfg = load(name)
+    if name.startswith('mask2former'):
+        cfg = cfg.copy()  # its points and layers need gigabytes
+        cfg.model.train_cfg.num_points = 64
+        cfg.model.panoptic_head.transformer_decoder.num_layers = 1
+        cfg.model.panoptic_head.pixel_decoder.encoder.num_layers = 1
     model = build(cfg).train()
     images, samples = inputs_and_samples(cfg)
     data = model.data_preprocessor({'inputs': images, 'data_samples': samples}, training=True)
@@ -98,20 +123,26 @@ def test_network_learns(name, monkeypatch):
 def test_config_does_what_its_name_says(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     cfg = load(name)
-    if not ('las_' in name or name.startswith('dynconv')):
+    if not ('las_' in name or 'laud_' in name or name.startswith('dynconv')):
         assert 'LAS' not in cfg.model.backbone.type
         return
     with MODELS.switch_scope_and_registry(cfg.default_scope) as registry:
         assert issubclass(registry.get(cfg.model.backbone.type), DynamicBackbone)
-    s_net = cfg.model.backbone.granularity
+    s_net, groups = cfg.model.backbone.granularity, cfg.model.backbone.get('channel_groups')
     assert len(parse_granularity(s_net)) == 4
-    assert s_net in name or (name.startswith('dynconv') and s_net == '1-1-1-1')
+    if groups is not None:
+        assert (s_net, f'channel-{groups.replace("-", "")}' in name) == (None, True)
+    elif s_net == 'all':
+        assert '_layer_' in name
+    else:
+        assert s_net in name or (name.startswith('dynconv') and s_net == '1-1-1-1')
     hooks = {hook['type']: HOOKS.build(hook) for hook in cfg.custom_hooks}
     assert {'GumbelTemperatureHook', 'LatencyReportHook', 'SafeCheckpointHook'} <= set(hooks)
     (target,) = [hook['target'] for hook in cfg.custom_hooks if 'target' in hook]
     assert f't-{target}' in name or ('t-' not in name and target == 0.5)
     if name not in DEMOS:
-        assert ('DistillationHook' in hooks) is not name.startswith('dynconv')
+        alone = name.startswith('dynconv') or 'laud_' in name and name.endswith('_coco.py')
+        assert ('DistillationHook' in hooks) is not alone
     if 'DistillationHook' in hooks and '::' not in hooks['DistillationHook'].teacher_config:
         assert Path(hooks['DistillationHook'].teacher_config).is_file()
 

@@ -9,9 +9,9 @@ from random_blocks import blocks, inputs, randomize
 from las_mm.executors import find_executor
 from las_mm.executors.cpu.block import pack_block
 from las_mm.layers import DynamicBasicBlock, DynamicBottleneck
-from las_mm.layers.dynamic_block import log_once
 from las_mm.models.resnet_torch import TorchLASResNet
 from las_mm.ops.native import build
+from las_mm.ops.reasons import log_once
 
 native, why_not = build.load_native()
 if native is None:

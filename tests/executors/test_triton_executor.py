@@ -17,7 +17,7 @@ from las_mm.executors.triton import Options, TritonExecutor, executor
 from las_mm.executors.triton.packing import pack_conv
 from las_mm.executors.triton.tiles import conv_tiles, masker_conv1_tiles
 from las_mm.layers import DynamicBottleneck
-from las_mm.layers.dynamic_block import log_once
+from las_mm.ops.reasons import log_once
 
 pytest.importorskip('triton', reason='Triton is not installed')
 

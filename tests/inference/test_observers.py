@@ -122,7 +122,7 @@ def test_looking_copying_and_pickling_are_free(optimized, ran):
 
 
 def test_without_no_grad_it_is_said_once_and_gradients_flow(caplog):
-    from las_mm.layers.dynamic_block import log_once
+    from las_mm.ops.reasons import log_once
 
     log_once.cache_clear()
     network = las_mm.optimize_for_inference(narrow(18), 'cpu')

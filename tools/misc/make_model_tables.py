@@ -17,9 +17,10 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 HEADER = """# Models
 
-One config a result. **Metrics are the paper's, for reference: none was measured by this project.**
-Latencies are the paper's predictions for the backbone in ms, FLOPs are its averages over the
-validation set in G multiply–accumulates. Made from `configs/metafile.yml` by
+One config a result. **Metrics are the papers', for reference: none was measured by this project.**
+"paper, Table" is LASNet's, "paper (figure)" is read off LAUDNet's main figure. Latencies are the
+papers' predictions for the backbone in ms, FLOPs their averages over the validation set in G
+multiply–accumulates. Made from `configs/metafile.yml` by
 `tools/misc/make_model_tables.py`.
 """
 
@@ -51,7 +52,10 @@ def model_row(model: dict, result: dict) -> dict:
     """One line of a table."""
     metadata, config = model.get('Metadata', {}), model['Config']
     row = {'config': f'[{Path(config).stem}](../{config})'}
-    row['S_net'] = metadata.get('Granularity', 'static')
+    groups = metadata.get('Channels per group')
+    row['S_net'] = metadata.get('Granularity', 'static' if groups is None else '–')
+    if groups is not None:
+        row['channels per group'] = groups
     row['t'] = metadata.get('Target', '–')
     row.update(result.get('Metrics', {}))
     if 'Source' in result:

@@ -1,0 +1,10 @@
+# LAUD-ResNet-101 on ImageNet, channel-2222, t = 0.7, LAUDNet's recipe.
+_base_ = ['mmpretrain::_base_/models/resnet50.py', './_base_/laud_imagenet.py']
+load_from = 'checkpoints/r101_torchvision.pth'  # see r101_imagenet.py
+
+model = dict(backbone=dict(type='LASResNet', depth=101, granularity=None, channel_groups='2-2-2-2'))
+custom_hooks = [
+    *_base_.las_hooks,
+    dict(type='SparsityLossHook', target=0.7, as_released=True),
+    dict(type='DistillationHook', teacher='configs/r101_imagenet.py', checkpoint=load_from),
+]

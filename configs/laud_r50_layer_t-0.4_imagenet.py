@@ -1,0 +1,10 @@
+# LAUD-ResNet-50 on ImageNet, layer skipping, t = 0.4, LAUDNet's recipe.
+_base_ = ['mmpretrain::_base_/models/resnet50.py', './_base_/laud_imagenet.py']
+load_from = 'checkpoints/r50_torchvision.pth'  # see r50_imagenet.py
+
+model = dict(backbone=dict(type='LASResNet', granularity='all'))
+custom_hooks = [
+    *_base_.las_hooks,
+    dict(type='SparsityLossHook', target=0.4, as_released=True),
+    dict(type='DistillationHook', teacher='configs/r50_imagenet.py', checkpoint=load_from),
+]

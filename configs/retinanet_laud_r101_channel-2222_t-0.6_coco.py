@@ -1,0 +1,15 @@
+# LAUD-ResNet-101 RetinaNet on COCO, channel-2222, t = 0.6, LAUDNet's recipe.
+_base_ = ['mmdet::retinanet/retinanet_r101_fpn_1x_coco.py', './_base_/laud_coco.py']
+
+model = dict(
+    backbone=dict(
+        type='LASResNet',
+        granularity=None,
+        channel_groups='2-2-2-2',
+        freeze_maskers=True,
+    )
+)
+optim_wrapper = dict(
+    optimizer=dict(lr=0.02), paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.2)))
+)
+custom_hooks = [*_base_.las_hooks, dict(_base_.sparsity, target=0.6)]
