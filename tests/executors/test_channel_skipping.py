@@ -8,7 +8,9 @@ from random_blocks import randomize
 from torch import nn
 
 from las_mm.executors import find_executor
+from las_mm.executors.cpu.channels import pack_channels
 from las_mm.layers import DynamicBasicBlock, DynamicBlock, DynamicBottleneck
+from las_mm.ops.native.build import load_native
 
 KINDS = [{}, dict(layers=1), dict(kind='conv_linear', reduction=2)]
 
@@ -71,18 +73,21 @@ def images(draw: st.DrawFn, block: DynamicBlock, dtype: torch.dtype = torch.floa
     return x.to(dtype).relu()
 
 
+@pytest.mark.parametrize('executor', ['torch', 'cpu'])
 @settings(max_examples=150, deadline=None)
-@given(st.data())
-def test_torch_executor_equals_the_dense_forward(data):
+@given(data=st.data())
+def test_executors_equal_the_dense_forward(executor, data):
     block = data.draw(blocks())
     x = data.draw(images(block))
     before = x.clone()
     with torch.no_grad():
         wanted = block(x)
         decisions = [decision.mask for decision in block.trace.decisions]
-        block.executor = find_executor('torch')
-        assert block.executor.why_not(block, x) is None
+        block.executor = find_executor(executor)
+        reason = block.executor.why_not(block, x)
         out = block(x)
+    constant_gate = executor == 'cpu' and block.gate is not None and not block.zeroes_channels
+    assert reason is None or constant_gate and 'squeeze-and-excitation' in reason
     assert torch.equal(x, before)
     for decision, mask in zip(block.trace.decisions, decisions, strict=True):
         assert torch.equal(decision.mask, mask)
@@ -90,27 +95,68 @@ def test_torch_executor_equals_the_dense_forward(data):
     assert (out - wanted).abs().max() <= 1e-5 * scale
 
 
-@pytest.mark.parametrize('dtype', [torch.float64, torch.bfloat16])
-def test_torch_executor_in_other_precisions(dtype):
+@pytest.mark.parametrize(
+    ('executor', 'dtype'),
+    [('torch', torch.float64), ('torch', torch.bfloat16), ('cpu', torch.bfloat16)],
+)
+def test_executors_in_other_precisions(executor, dtype):
     block = DynamicBottleneck(6, 8, 12, 2, channel_groups=2)
     block = decide(block, 3, 0.0).to(dtype)
     x = torch.randn(2, 6, 9, 11).to(dtype)
     with torch.no_grad():
         wanted = block(x)
-        block.executor = find_executor('torch')
+        block.executor = find_executor(executor)
         out = block(x)
     assert 0 < block.trace.channel_rate.mean() < 1
     tolerance = {torch.float64: 1e-6, torch.bfloat16: 3e-2}[dtype]
     assert (out - wanted).abs().max() <= tolerance * wanted.abs().max()
 
 
-def test_weights_that_change_are_noticed():
+@pytest.mark.parametrize('executor', ['torch', 'cpu'])
+def test_weights_that_change_are_noticed(executor):
     block = decide(DynamicBottleneck(6, 8, 12, None, channel_groups=2), 1, 0.0)
     x = torch.randn(1, 6, 8, 8)
-    block.executor = find_executor('torch')
+    block.executor = find_executor(executor)
     with torch.no_grad():
         block(x)
         block.bn1.bias.data.add_(1)  # skipped channels carry another constant now
         out = block(x)
         block.executor = None
         torch.testing.assert_close(out, block(x), atol=1e-5, rtol=1e-5)
+
+
+def variants() -> list[tuple[str, bool]]:
+    native, reason = load_native()
+    assert native is not None, reason
+    return [(isa, winograd) for isa in native.float32_isas() for winograd in (True, False)]
+
+
+@pytest.mark.parametrize('groups', [1, 4])
+@pytest.mark.parametrize('zeroed', [True, False])
+def test_every_instruction_set_and_algorithm_gives_the_same(zeroed, groups):
+    block = DynamicBottleneck(48, 64, 48, 3, groups=groups, channel_groups=2)
+    block.zeroes_channels = zeroed
+    block = decide(block, 5, 0.0)
+    x = torch.randn(1, 48, 13, 17).contiguous(memory_format=torch.channels_last)
+    for share in (0, 0.2, 0.5, 0.8, 1):
+        mask = (torch.rand(1, 32) < share).float()
+        block.channel_masker.decided = mask
+        with torch.no_grad():
+            wanted = block(x)
+        channels = mask.repeat_interleave(2, 1)[0].contiguous()
+        for isa, winograd in variants():
+            packed = pack_channels(block, torch.float32, isa, winograd)
+            out, patches = packed.run(x, channels)
+            assert torch.equal(patches, block.trace.mask)
+            assert (out - wanted).abs().max() <= 1e-5 * wanted.abs().max(), (isa, winograd, share)
+
+
+def test_the_input_is_written_over_where_it_is_private():
+    block = decide(DynamicBottleneck(16, 8, 16, 2, channel_groups=2), 2, 0.0)
+    x = torch.randn(3, 16, 8, 8).relu().contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        wanted = block(x)
+        block.executor = find_executor('cpu')
+        out = block(x, private=True)
+    assert out.data_ptr() == x.data_ptr()
+    torch.testing.assert_close(out, wanted, rtol=1e-5, atol=1e-5)

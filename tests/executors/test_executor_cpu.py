@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from random_blocks import blocks, inputs, randomize
 
 from las_mm.executors import find_executor
-from las_mm.executors.cpu.block import pack_block
+from las_mm.executors.cpu.packing import pack_block
 from las_mm.layers import DynamicBasicBlock, DynamicBottleneck
 from las_mm.models.resnet_torch import TorchLASResNet
 from las_mm.ops.native import build
@@ -135,7 +135,7 @@ def test_without_a_compiler_pytorch_takes_over(monkeypatch, tmp_path, caplog):
     assert missing[0] is None and 'install g++ >= 9' in missing[1]
     assert not list(tmp_path.rglob('*.so')), 'nothing half-built is left'
 
-    monkeypatch.setattr('las_mm.executors.cpu.block.load_native', lambda: missing)
+    monkeypatch.setattr('las_mm.executors.cpu.packing.load_native', lambda: missing)
     log_once.cache_clear()
     net = randomize(TorchLASResNet(18, '2-2-2-1'))
     x = torch.randn(1, 3, 64, 64)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_blocks import inputs, randomize
 
-from las_mm.executors.cpu.block import pack_block
+from las_mm.executors.cpu.packing import pack_block
 from las_mm.layers import DynamicBottleneck
 from las_mm.ops.native import build
 

@@ -2,24 +2,18 @@
 
 from dataclasses import dataclass, replace
 from functools import partial
-from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from las_mm.executors.folding import FoldedBlock, FoldedConv, fold_block, why_not_foldable
+from las_mm.executors.folding import FoldedBlock, fold_block, why_not_foldable
 from las_mm.executors.memory import Memory
 from las_mm.executors.torch_rows import TorchExecutor
-from las_mm.layers import DynamicBlock, Executor, Masker, Masks, Run
-from las_mm.ops.native.build import load_native
+from las_mm.layers import DynamicBlock, Executor, Masks, Run
 
-# Patches of a static block, whose granularity nobody sees: any small number of list entries.
-STATIC_GRANULARITY = 8
-
-
-# Of a block that is computed whole or not at all: one patch that covers any feature.
-WHOLE_GRANULARITY = 1 << 20
+from .channels import prepare_channels, run_channels
+from .packing import decided_mask, pack_block, pooled_identity, why_not_packable
 
 
 @dataclass(frozen=True)
@@ -47,6 +41,9 @@ class CpuExecutor(Executor[DynamicBlock]):
     def prepare(self, block: DynamicBlock, x: Tensor) -> Run | str:
         if x.device.type != 'cpu':
             return f'x is on {x.device}, not on the CPU'
+        if 'channel_masker' in block._modules:
+            cut = self.memory.remember(prepare_channels, block, x.dtype)
+            return cut if isinstance(cut, str) else partial(run_channels, block, cut)
         found = self.memory.remember(prepare_block, block, x.dtype)
         return found if isinstance(found, str) else partial(_run, block, found)
 
@@ -56,7 +53,7 @@ class CpuExecutor(Executor[DynamicBlock]):
 
 def prepare_block(block: DynamicBlock, dtype: torch.dtype) -> NativeBlock | str:
     """The packed block, or the reason why the extension cannot run it; to be remembered."""
-    if reason := _why_not_packable(block, dtype):
+    if reason := why_not_foldable(block, dtype) or why_not_packable(block, dtype):
         return reason
     folded = fold_block(block, dtype)
     pooled = replace(folded, convs=(), gate=None) if folded.pool else None
@@ -72,71 +69,3 @@ def _run(
     identity = pooled_identity(prepared.pooled, x)
     out, mask = prepared.packed.run(x, identity, decided_mask(block.spatial_masker, x), in_place)
     return out, () if mask is None else (mask,)
-
-
-def pooled_identity(pooled: FoldedBlock | None, x: Tensor) -> Tensor | None:
-    """The shortcut of a block that pools it, in channels-last memory; None for any other."""
-    if pooled is None:
-        return None
-    return pooled.identity(x).contiguous(memory_format=torch.channels_last)
-
-
-def _why_not_packable(block: DynamicBlock, dtype: torch.dtype) -> str | None:
-    if reason := why_not_foldable(block, dtype):
-        return reason
-    if reason := why_no_kernels(dtype):
-        return reason
-    convs = [step.op for step in block.branch.steps]
-    if convs[-1].stride[0] > 1 or len(convs) == 3 and convs[-1].kernel_size[0] > 1:
-        return 'its last convolution is strided or, in a bottleneck, larger than 1×1'
-    odd = dtype == torch.bfloat16 and any(conv.in_channels // conv.groups % 2 for conv in convs)
-    return 'it has an odd number of channels, and bfloat16 goes in pairs' if odd else None
-
-
-def why_no_kernels(dtype: torch.dtype) -> str | None:
-    """The reason why the extension cannot compute in this dtype here, None if it can."""
-    native, reason = load_native()
-    if native is None:
-        return reason
-    isas = {torch.float32: native.float32_isas, torch.bfloat16: native.bfloat16_isas}.get(dtype)
-    return None if isas and isas() else f'this CPU has no instructions for {dtype}'
-
-
-def pack_block(
-    block: DynamicBlock, dtype: torch.dtype, isa: str = '', winograd: bool = True
-) -> Any:
-    """The block in the extension's format.
-
-    Args:
-        block: A block that the extension can run.
-        dtype: Of its features, torch.float32 or torch.bfloat16.
-        isa: Instruction set, one of the extension's ``float32_isas()`` or ``bfloat16_isas()``; by
-            default the best one of this CPU.
-        winograd: Whether 3×3 convolutions may be computed by Winograd's algorithm, where it is
-            faster.
-    """
-    native = cast(ModuleType, load_native()[0])
-    kind = native.Float32Block if dtype == torch.float32 else native.BFloat16Block
-    folded = fold_block(block, torch.float32)
-    shortcut = None if folded.pool or not folded.shortcut else _plain(folded.shortcut)
-    decider, masker, granularity = block.spatial_masker, None, STATIC_GRANULARITY
-    if decider is not None:
-        weight, bias = decider.difference()
-        masker, granularity = (weight, bias.item()), decider.granularity or WHOLE_GRANULARITY
-    gate = folded.gate and (_plain(folded.gate.squeeze), _plain(folded.gate.excite))
-    convs = [_plain(conv) for conv in folded.convs]
-    return kind(convs, gate, shortcut, masker, granularity, isa, winograd)
-
-
-def _plain(conv: FoldedConv) -> tuple:
-    return conv.weight, conv.bias, conv.stride, conv.dilation, conv.groups
-
-
-def decided_mask(masker: Masker | None, x: Tensor) -> Tensor | None:
-    """The mask to replay, as the extension wants it; None to decide, or without a masker."""
-    if masker is None or masker.decided is None:
-        return None
-    decided = masker.decided
-    if decided.dtype != torch.float32 or decided.device.type != 'cpu':
-        decided = decided.to('cpu', torch.float32)
-    return decided if len(decided) == len(x) else decided.expand(len(x), -1, -1, -1).contiguous()

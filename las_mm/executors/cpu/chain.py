@@ -14,7 +14,8 @@ from las_mm.ops import conv_size
 from las_mm.ops.gradients import is_recorded, wants_gradients
 from las_mm.ops.native.build import load_native
 
-from .block import CpuExecutor, NativeBlock, decided_mask, pooled_identity, prepare_block
+from .block import CpuExecutor, NativeBlock, prepare_block
+from .packing import decided_mask, pooled_identity
 
 
 class Chain:

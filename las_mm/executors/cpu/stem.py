@@ -9,7 +9,7 @@ from torch import nn
 from las_mm.executors.folding import fold_conv, why_not_foldable_layer
 from las_mm.ops.native.build import load_native
 
-from .block import why_no_kernels
+from .packing import why_no_kernels
 
 LARGEST_KERNEL = 7
 
@@ -20,7 +20,7 @@ def pack_stem(layers: nn.ModuleList, dtype: torch.dtype, isa: str = '') -> Any |
     Args:
         layers: Convolution, norm, activation and, if there is some, pooling, in eval mode.
         dtype: Of the images, torch.float32 or torch.bfloat16.
-        isa: Instruction set, as in :func:`~las_mm.executors.cpu.block.pack_block`.
+        isa: Instruction set, as in :func:`~las_mm.executors.cpu.packing.pack_block`.
     """
     conv, norm, relu, *pool = layers
     window = _window(pool[0]) if pool else (1, 1, 0)

@@ -2,6 +2,7 @@
 #include <torch/csrc/utils/pybind.h>
 
 #include "py_chain.h"
+#include "py_channels.h"
 #include "py_stem.h"
 #include "team.h"
 #include "training.h"
@@ -29,6 +30,21 @@ void define_block(py::module& module, const char* name) {
       .def_property_readonly("dilated_rate", &Self::dilated_rate)
       .def_property("fuse_above", &Self::fuse_above, &Self::set_fuse_above)
       .def_property("band_bytes", &Self::band_bytes, &Self::set_band_bytes);
+}
+
+template <class T>
+void define_channel_block(py::module& module, const char* name) {
+  using Self = PyChannelBlock<T>;
+  py::class_<Self, std::shared_ptr<Self>>(module, name)
+      .def(py::init<const std::vector<Conv>&, const std::vector<at::Tensor>&,
+                    const std::optional<GateConvs>&, const std::optional<Conv>&,
+                    const std::optional<MaskerRow>&, int, const std::string&, bool>(),
+           "convs"_a, "skipped"_a, "gate"_a, "shortcut"_a, "masker"_a, "granularity"_a,
+           "isa"_a = "", "winograd"_a = true, py::call_guard<py::gil_scoped_release>())
+      .def("run", &Self::run, "x"_a, "channels"_a, "identity"_a = std::nullopt,
+           "decided"_a = std::nullopt, "in_place"_a = false,
+           py::call_guard<py::gil_scoped_release>())
+      .def_property_readonly("isa", &Self::isa);
 }
 
 template <class T>
@@ -69,6 +85,8 @@ void define_training(py::module& module) {
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
   las::define_block<float>(module, "Float32Block");
   las::define_block<las::bfloat16>(module, "BFloat16Block");
+  las::define_channel_block<float>(module, "Float32ChannelBlock");
+  las::define_channel_block<las::bfloat16>(module, "BFloat16ChannelBlock");
   las::define_chain<float>(module, "Float32Chain");
   las::define_chain<las::bfloat16>(module, "BFloat16Chain");
   las::define_stem<float>(module, "Float32Stem");

@@ -1,7 +1,8 @@
 #include "block.h"
 
 #include <cmath>
-#include <cstring>
+
+#include "conversion.h"
 
 namespace las {
 namespace {
@@ -22,15 +23,6 @@ constexpr int kWinogradChannels = 16;
 
 // Weights too large to stay in a cache from one forward to the next.
 constexpr size_t kLargeWeights = 8 << 20;
-
-double to_double(float value) { return value; }
-
-double to_double(bfloat16 value) {
-  const uint32_t bits = static_cast<uint32_t>(value.bits) << 16;
-  float result;
-  std::memcpy(&result, &bits, sizeof(result));
-  return result;
-}
 
 }  // namespace
 
@@ -66,14 +58,14 @@ Masker::Masker(std::vector<double> w, double b) : weights(std::move(w)), bias(b)
 template <class T>
 double Masker::margin(const T* row) const {
   double sum = 0;
-  for (size_t c = 0; c < weights.size(); c++) sum += to_double(row[c]) * weights[c];
+  for (size_t c = 0; c < weights.size(); c++) sum += static_cast<double>(to_float(row[c])) * weights[c];
   return sum;
 }
 
 template <class T>
 Block<T>::Block(std::vector<PackedConv<T>> convs, std::unique_ptr<PackedConv<T>> direct,
-                std::unique_ptr<Gate> gate, std::unique_ptr<PackedConv<T>> shortcut,
-                std::unique_ptr<Masker> masker, int granularity, const Kernels<T>& kernels)
+                std::unique_ptr<Gate> gate, std::shared_ptr<const PackedConv<T>> shortcut,
+                std::shared_ptr<const Masker> masker, int granularity, const Kernels<T>& kernels)
     : convs(std::move(convs)),
       direct(std::move(direct)),
       gate(std::move(gate)),

@@ -61,8 +61,8 @@ class Block {
   // without a gate. direct: it again, packed for the other algorithm, where is_needed_directly();
   // else null. gate (of three), shortcut, masker: null where there is none.
   Block(std::vector<PackedConv<T>> convs, std::unique_ptr<PackedConv<T>> direct,
-        std::unique_ptr<Gate> gate, std::unique_ptr<PackedConv<T>> shortcut,
-        std::unique_ptr<Masker> masker, int granularity, const Kernels<T>& kernels);
+        std::unique_ptr<Gate> gate, std::shared_ptr<const PackedConv<T>> shortcut,
+        std::shared_ptr<const Masker> masker, int granularity, const Kernels<T>& kernels);
 
   Geometry geometry(int n, int h, int w) const;
 
@@ -79,8 +79,8 @@ class Block {
   const std::vector<PackedConv<T>> convs;
   const std::unique_ptr<PackedConv<T>> direct;
   const std::unique_ptr<Gate> gate;
-  const std::unique_ptr<PackedConv<T>> shortcut;
-  const std::unique_ptr<Masker> masker;
+  const std::shared_ptr<const PackedConv<T>> shortcut;
+  const std::shared_ptr<const Masker> masker;
   const int granularity;
   const Kernels<T>& kernels;
 

@@ -3,22 +3,16 @@
 #include <algorithm>
 #include <cstring>
 
+#include "conversion.h"
+
 namespace las {
 namespace {
 
 // A panel that is read again for every tile of pixels should stay in the second-level cache.
 constexpr size_t kPanelBytes = 512 << 10;
 
-void convert(float value, float& out) { out = value; }
+}  // namespace
 
-// Round to nearest, ties to even; weights are finite.
-void convert(float value, bfloat16& out) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, sizeof(bits));
-  out.bits = static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
-
-// G g Gᵀ of Winograd's F(2×2, 3×3), in double precision: (3, 3) -> (4, 4).
 void transform_kernel(const float* kernel, float* out) {
   constexpr double kG[4][3] = {{1, 0, 0}, {.5, .5, .5}, {.5, -.5, .5}, {0, 0, 1}};
   for (int i = 0; i < 4; i++) {
@@ -30,11 +24,15 @@ void transform_kernel(const float* kernel, float* out) {
   }
 }
 
-}  // namespace
-
 template <class T>
 PackedConv<T>::PackedConv(const ConvShape& shape, const float* weight, const float* bias,
                           const Kernels<T>& kernels, Algorithm algorithm)
+    : PackedConv(shape, kernels, algorithm) {
+  for (const Panel& panel : panels_) pack(panel, weight, bias, kernels);
+}
+
+template <class T>
+PackedConv<T>::PackedConv(const ConvShape& shape, const Kernels<T>& kernels, Algorithm algorithm)
     : shape_(shape), algorithm_(algorithm), lanes_(kernels.lanes) {
   const int lanes = kernels.lanes, group_columns = shape.out_channels / shape.groups;
   const size_t rows = static_cast<size_t>(taps()) * shape.depth();
@@ -55,7 +53,6 @@ PackedConv<T>::PackedConv(const ConvShape& shape, const float* weight, const flo
   weights_ = {memory, reinterpret_cast<T*>(memory.get())};
   bias_.reserve(biases);
   bytes_ = weights * sizeof(T);
-  for (const Panel& panel : panels_) pack(panel, weight, bias, kernels);
 }
 
 // [tap][depth / step][column][step], padded with zero columns to whole vectors.

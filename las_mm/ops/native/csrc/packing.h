@@ -43,6 +43,10 @@ class PackedConv {
   // weight: (out, in / groups, kernel, kernel); bias: (out).
   PackedConv(const ConvShape& shape, const float* weight, const float* bias,
              const Kernels<T>& kernels, Algorithm algorithm = Algorithm::direct);
+  // Room for one, to be filled.
+  PackedConv(const ConvShape& shape, const Kernels<T>& kernels, Algorithm algorithm);
+  T* weights_of(const Panel& panel) { return weights_.get() + panel.weights; }
+  float* bias_of(const Panel& panel) { return bias_.data() + panel.bias; }
 
   const ConvShape& shape() const { return shape_; }
   Algorithm algorithm() const { return algorithm_; }

@@ -46,6 +46,14 @@ using MaskerRow = std::tuple<at::Tensor, double>;
 // The 1×1 convolutions of squeeze-and-excitation.
 using GateConvs = std::tuple<Conv, Conv>;
 
+inline std::shared_ptr<const Masker> make_masker(const std::optional<MaskerRow>& masker) {
+  if (!masker) return nullptr;
+  const at::Tensor weights = std::get<0>(*masker).contiguous();
+  const double* first = weights.const_data_ptr<double>();
+  return std::make_shared<Masker>(std::vector<double>(first, first + weights.numel()),
+                                  std::get<1>(*masker));
+}
+
 inline ConvShape shape_of(const Conv& conv) {
   const auto& [weight, bias, stride, dilation, groups] = conv;
   return {static_cast<int>(weight.size(1)) * groups,
@@ -97,16 +105,11 @@ class PyBlock {
       scale.reset(new Gate{pack(squeeze, *exact), pack(excite, *exact), *exact});
     }
     if (shortcut) side = std::make_unique<PackedConv<T>>(pack(*shortcut, *kernels));
-    std::unique_ptr<Masker> row;
-    if (masker) {
-      const at::Tensor weights = std::get<0>(*masker).contiguous();
-      const double* first = weights.const_data_ptr<double>();
-      row = std::make_unique<Masker>(std::vector<double>(first, first + weights.numel()),
-                                     std::get<1>(*masker));
-    }
     block_ = std::make_unique<Block<T>>(std::move(packed), std::move(direct), std::move(scale),
-                                        std::move(side), std::move(row), granularity, *kernels);
+                                        std::move(side), make_masker(masker), granularity, *kernels);
   }
+
+  explicit PyBlock(std::unique_ptr<Block<T>> block) : block_(std::move(block)) {}
 
   // One call with the tensors that it writes to. x: (N, C, H, W), channels-last. identity: none for
   // x itself or the native shortcut, else a channels-last tensor that becomes the output.

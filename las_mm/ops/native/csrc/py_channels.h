@@ -1,0 +1,89 @@
+// A block that skips channels, as Python holds it.
+#pragma once
+
+#include "channels.h"
+#include "py_block.h"
+
+namespace las {
+
+inline std::vector<float> to_vector(const at::Tensor& tensor) {
+  const at::Tensor values = tensor.contiguous();
+  const float* first = values.const_data_ptr<float>();
+  return {first, first + values.numel()};
+}
+
+template <class T>
+class PyChannelBlock {
+ public:
+  // skipped: what the channels of each convolution but the last carry where they are left out,
+  // before their activation; empty for zeros. The others are those of a block.
+  PyChannelBlock(const std::vector<Conv>& convs, const std::vector<at::Tensor>& skipped,
+                 const std::optional<GateConvs>& gate, const std::optional<Conv>& shortcut,
+                 const std::optional<MaskerRow>& masker, int granularity, const std::string& isa,
+                 bool winograd) {
+    const Kernels<T>* kernels = find_kernels<T>(isa);
+    const Kernels<float>* exact = find_kernels<float>(std::is_same_v<T, float> ? isa : "");
+    TORCH_CHECK_VALUE(kernels && exact, "isa: this CPU has no '", isa, "'");
+    std::vector<LooseConv<T>> loose;
+    std::unique_ptr<LooseConv<T>> by_winograd;
+    std::vector<float> constants;  // of the convolution before
+    for (size_t i = 0; i < convs.size(); i++) {
+      const ConvShape shape = shape_of(convs[i]);
+      std::vector<float> own;
+      if (i < skipped.size()) own = to_vector(skipped[i]);
+      const std::vector<float> carried = shape.groups > 1 ? std::vector<float>() : constants;
+      const at::Tensor weight = std::get<0>(convs[i]).contiguous();
+      const at::Tensor bias = std::get<1>(convs[i]).contiguous();
+      const float *w = weight.const_data_ptr<float>(), *b = bias.const_data_ptr<float>();
+      loose.emplace_back(shape, w, b, carried, own, Algorithm::direct);
+      const bool middle = convs.size() == 3 && i == 1 && !gate && winograd;
+      if (middle && is_plain(shape) && kernels->winograd_inputs) {
+        by_winograd =
+            std::make_unique<LooseConv<T>>(shape, w, b, carried, own, Algorithm::winograd);
+      }
+      constants = std::move(own);
+      for (float& constant : constants) constant = std::max(constant, 0.f);
+    }
+    std::unique_ptr<LooseGate> scale;
+    if (gate) {
+      const auto& [squeeze, excite] = *gate;
+      const ConvShape shape = shape_of(squeeze);
+      scale.reset(new LooseGate{shape.in_channels, shape.out_channels,
+                                to_vector(std::get<0>(squeeze)), to_vector(std::get<1>(squeeze)),
+                                to_vector(std::get<0>(excite)), to_vector(std::get<1>(excite))});
+    }
+    std::shared_ptr<const PackedConv<T>> side;
+    if (shortcut) side = std::make_shared<PackedConv<T>>(pack(*shortcut, *kernels));
+    block_ = std::make_unique<ChannelBlock<T>>(std::move(loose), std::move(by_winograd),
+                                               std::move(scale), std::move(side),
+                                               make_masker(masker), granularity, *kernels, *exact);
+  }
+
+  // Of one image: the output and the mask. channels: (C), computed where not 0; the others as of
+  // PyBlock::run.
+  std::tuple<at::Tensor, std::optional<at::Tensor>> run(
+      const at::Tensor& x, const at::Tensor& channels, const std::optional<at::Tensor>& identity,
+      const std::optional<at::Tensor>& decided, bool in_place) const {
+    TORCH_CHECK_VALUE(x.dim() == 4 && x.size(0) == 1, "x: got ", x.sizes(), ", give one image");
+    TORCH_CHECK_VALUE(channels.numel() == block_->channels() && channels.is_contiguous(),
+                      "channels: got ", channels.sizes(), ", give ", block_->channels());
+    auto block = block_->narrow(channels.const_data_ptr<float>());
+    block->dilated_rate = dilated_rate_.load();
+    PyBlock<T> narrow(std::move(block));
+    auto result = narrow.run(x, identity, decided, in_place);
+    dilated_rate_ = narrow.dilated_rate();
+    return result;
+  }
+
+  const char* isa() const { return block_->kernels().isa; }
+
+ private:
+  static bool is_plain(const ConvShape& shape) {
+    return shape.kernel == 3 && shape.stride == 1 && shape.dilation == 1 && shape.groups == 1;
+  }
+
+  std::unique_ptr<ChannelBlock<T>> block_;
+  mutable std::atomic<float> dilated_rate_{1.f};  // of the last image, the prediction for the next
+};
+
+}  // namespace las
