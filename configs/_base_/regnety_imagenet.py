@@ -1,4 +1,4 @@
-# What RegNetY on ImageNet shares, static and LAS. The paper leaves the batch open; here it is 8 x 128.
+# What RegNetY on ImageNet shares, static and LAS. The paper leaves the batch open: here 8 x 128.
 _base_ = './imagenet.py'
 
 model = dict(
