@@ -108,3 +108,13 @@ def runner_of(
     for hook in hooks:
         runner.register_hook(hook)
     return runner
+
+
+def class_options(data) -> list[str]:
+    """Options that make the demo classifier's config use tiny data, in this process."""
+    options = ['train_dataloader.batch_size=5', 'default_hooks.logger.interval=1']
+    for split in ('train', 'val', 'test'):
+        loader = f'{split}_dataloader'
+        options += [f'{loader}.dataset.data_root={data}', f'{loader}.num_workers=0']
+        options += [f'{loader}.persistent_workers=False']
+    return options

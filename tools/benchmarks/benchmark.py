@@ -22,8 +22,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from benchmarking.measure import describe_machine, tune_environment
+from benchmarking.measure import describe_machine
+from calibration.process import restart_with_quiet_allocator
 
 TRAINED = ('classifier', 'detector')
 TRAINING = ('static', 'dynamic', 'distilled')
@@ -208,7 +210,7 @@ def main() -> int:
     if args.command == 'memory':
         (measure_one_memory if args.one else measure_memory)(args)
         return 0
-    tune_environment(args.threads)
+    restart_with_quiet_allocator(args.threads)
     if args.command == 'training':
         run_training(args)
         return 0
