@@ -1,6 +1,7 @@
 """What makes a staged backbone dynamic, whichever framework the backbone comes from."""
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any, cast
 
 import torch
@@ -76,7 +77,7 @@ class DynamicBackbone(Backbone):
     @property
     def title(self) -> str:
         """The network's name, for people."""
-        return f'LAS-ResNet-{self.depth}'
+        return type(self).__name__
 
     @property
     def blocks(self) -> list[DynamicBlock]:
@@ -128,11 +129,13 @@ class DynamicBackbone(Backbone):
 
     @property
     def stem_layers(self) -> list[StemLayer]:
-        """Convolutions and pooling before the first block, in order, as they are now."""
-        stem: list[nn.Module] = [self.stem if getattr(self, 'deep_stem', False) else self.conv1]
-        if hasattr(self, 'maxpool'):
-            stem.append(self.maxpool)
-        return [part for layer in stem for part in layer.modules() if isinstance(part, STEM_LAYERS)]
+        """Convolutions and pooling before the first block, in order, as they are now.
+
+        What was made before the first stage is taken for what runs before it.
+        """
+        first = next(iter(self.dynamic_stages)).partition('.')[0]
+        stem = takewhile(lambda child: child[0] != first, self.named_children())
+        return [part for _, child in stem for part in child.modules() if isinstance(part, STEM_LAYERS)]
 
     def fixed_macs(self) -> int:
         """MACs outside of the blocks for one image of the last forward's size: the stem's."""
