@@ -13,11 +13,11 @@ extensions = ['myst_parser', 'sphinx.ext.apidoc', 'sphinx.ext.autodoc', 'sphinx.
 html_theme = 'furo'
 html_title = f'las_mm {release}'
 html_copy_source = False
-exclude_patterns = ['site', 'experiments']
+exclude_patterns = ['site', 'experiments', 'api/*/modules.rst']
 
 myst_heading_anchors = 3
 
-# One page a package. Triton's kernels are no functions that Python could call.
+# One page a package. Triton compiles its kernels: nobody calls them from Python.
 apidoc_modules = [
     dict(
         path=f'../{package}',
@@ -29,4 +29,17 @@ apidoc_modules = [
     for package in ('las_mm', 'latency_predictor')
 ]
 autodoc_member_order = 'bysource'
+autodoc_use_type_comments = False  # we have none, and looking for them takes a while
 napoleon_use_ivar = True
+
+
+def leave_out(app, what, name, member, skip, options) -> bool | None:
+    """Leave a function out of its package's page if a module there has the same name."""
+    inner = f'{getattr(member, "__module__", "")}'.rpartition('.')
+    page = app.env.docname.rpartition('/')[2]
+    return True if what == 'module' and inner[::2] == (page, name) else None
+
+
+def setup(app) -> None:
+    """Called by Sphinx."""
+    app.connect('autodoc-skip-member', leave_out)

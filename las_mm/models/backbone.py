@@ -135,7 +135,9 @@ class DynamicBackbone(Backbone):
         """
         first = next(iter(self.dynamic_stages)).partition('.')[0]
         stem = takewhile(lambda child: child[0] != first, self.named_children())
-        return [part for _, child in stem for part in child.modules() if isinstance(part, STEM_LAYERS)]
+        return [
+            part for _, child in stem for part in child.modules() if isinstance(part, STEM_LAYERS)
+        ]
 
     def fixed_macs(self) -> int:
         """MACs outside of the blocks for one image of the last forward's size: the stem's."""
