@@ -1,5 +1,7 @@
 """How Sphinx makes the site of these pages and of the docstrings: ``make docs``."""
 
+import os
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -33,6 +35,29 @@ autodoc_use_type_comments = False  # we have none, and looking for them takes a 
 napoleon_use_ivar = True
 
 
+# Pages that stand elsewhere in the checkout, by their names in the site.
+ELSEWHERE = {
+    'overview': 'README.md',
+    'contributing': 'CONTRIBUTING.md',
+    'predictor': 'latency_predictor/README.md',
+    'validation': 'latency_predictor/VALIDATION.md',
+}
+
+
+def fetch(app, page: str, source: list[str]) -> None:
+    """Put a page that stands elsewhere in the place of the one that points there."""
+    if page not in ELSEWHERE:
+        return
+    path = ROOT / ELSEWHERE[page]
+    pages = {(ROOT / file).resolve(): f'{name}.md' for name, file in ELSEWHERE.items()}
+
+    def relink(match: re.Match) -> str:
+        target = (path.parent / match[1]).resolve()
+        return f']({pages.get(target) or os.path.relpath(target, app.srcdir)})'
+
+    source[0] = re.sub(r'\]\((?!https:|#)([^)]+)\)', relink, path.read_text(encoding='utf-8'))
+
+
 def leave_out(app, what, name, member, skip, options) -> bool | None:
     """Leave a function out of its package's page if a module there has the same name."""
     inner = f'{getattr(member, "__module__", "")}'.rpartition('.')
@@ -42,4 +67,5 @@ def leave_out(app, what, name, member, skip, options) -> bool | None:
 
 def setup(app) -> None:
     """Called by Sphinx."""
+    app.connect('source-read', fetch)
     app.connect('autodoc-skip-member', leave_out)

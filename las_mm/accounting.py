@@ -10,7 +10,7 @@ from math import prod
 
 from torch import Tensor
 
-from las_mm.layers import BlockTrace, DynamicBlock, Work, conv_macs
+from las_mm.layers import BlockTrace, DynamicBlock, Work
 
 Shares = Mapping[str, Tensor | float]
 
@@ -84,4 +84,4 @@ class NetworkCost:
         return macs
 
 
-__all__ = ['BlockCost', 'NetworkCost', 'Shares', 'Work', 'block_cost', 'conv_macs']
+__all__ = ['BlockCost', 'NetworkCost', 'Shares', 'block_cost']
