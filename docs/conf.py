@@ -15,6 +15,7 @@ extensions = ['myst_parser', 'sphinx.ext.apidoc', 'sphinx.ext.autodoc', 'sphinx.
 html_theme = 'furo'
 html_title = f'las_mm {release}'
 html_copy_source = False
+html_domain_indices = False
 exclude_patterns = ['site', 'experiments', 'api/*/modules.rst']
 
 myst_heading_anchors = 3

@@ -33,7 +33,7 @@ class GraphedBackbone:
         example: (N, 3, H, W) images of the size and type to come, and if possible of their content:
             the plan and the tiles are chosen on it.
         options: Switches.
-        r_th: See :func:`plan_backbone`.
+        r_th: See :func:`~las_mm.inference.planning.plan_backbone`.
         plan: A ready plan, instead of ``options`` and ``r_th``.
 
     Raises:

@@ -76,7 +76,7 @@ class DynamicBlock(nn.Module):
                 the whole block or nothing of it.
             name: The block's name in its backbone, used in traces and messages.
             stage: Its stage in the backbone, from 0.
-            masker: Further arguments of :class:`Masker`.
+            masker: Further arguments of :class:`~las_mm.layers.Masker`.
         """
         self.name, self.stage = name, stage
         channels = self.branch.steps[0].op.in_channels

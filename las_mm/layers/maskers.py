@@ -24,7 +24,7 @@ class Masker(nn.Module):
         skip_bias: Initial bias of the skip logit.
 
     Attributes:
-        axis: What it decides on, see :class:`Decision`.
+        axis: What it decides on, see :class:`~las_mm.layers.Decision`.
         granularity: S, edge of a patch in pixels of the block's output; None if it decides for all.
         window: Edge of the pooling windows in pixels of the input; None for a single one.
         decided: (N or 1, 1, h, w) mask to take in inference instead of the own decision, which is
@@ -132,7 +132,7 @@ class PatchMasker(Masker):
         in_channels: Channels of the block's input.
         granularity: S.
         stride: Stride of the block.
-        biases: ``keep_bias`` and ``skip_bias`` of :class:`Masker`.
+        biases: ``keep_bias`` and ``skip_bias`` of :class:`~las_mm.layers.Masker`.
     """
 
     axis = SITES

@@ -22,7 +22,7 @@ STEM_LAYERS = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
 
 
 class DynamicBackbone(Backbone):
-    """Mixin for backbones whose stages consist of :class:`DynamicBlock`.
+    """Mixin for backbones whose stages consist of :class:`~las_mm.layers.DynamicBlock`.
 
     By default the stages are ``layer1``, ``layer2``, …, and what lies outside of them is a stem; a
     family built otherwise overrides :attr:`dynamic_stages`, :attr:`stem_layers` and

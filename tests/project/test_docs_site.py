@@ -1,5 +1,6 @@
 """The site of the docs: it is made without a warning, and its links lead somewhere."""
 
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -17,7 +18,7 @@ class Page(HTMLParser):
     Attributes:
         anchors: What can be linked to.
         links: Where its links and pictures lead.
-        unlinked: What docstrings refer to and Sphinx did not find.
+        unlinked: Names that are no links: nothing here documents them.
     """
 
     def __init__(self, path: Path) -> None:
@@ -71,9 +72,23 @@ def test_links_lead_to_pages_files_and_anchors_that_exist(site):
     assert internal > 1000
 
 
-def test_what_docstrings_refer_to_is_found(site):
-    missing = {(path.name, name) for path, page in site.items() for name in page.unlinked}
-    assert not missing
+def names_in_docstrings(repo_root: Path) -> set[str]:
+    """What docstrings refer to, as Sphinx shows it."""
+    found = set()
+    for package in ('las_mm', 'latency_predictor'):
+        for path in (repo_root / package).rglob('*.py'):
+            roles = re.findall(r':(class|func|meth|attr|mod):`(~?)([\w.]+)`', path.read_text())
+            for kind, short, name in roles:
+                shown = name.rpartition('.')[2] if short else name
+                found.add(f'{shown}()' if kind in ('func', 'meth') else shown)
+    return found
+
+
+def test_what_docstrings_refer_to_is_found(site, repo_root):
+    wanted = names_in_docstrings(repo_root)
+    assert len(wanted) > 30
+    unlinked = {(path.name, name) for path, page in site.items() for name in page.unlinked}
+    assert not {(page, name) for page, name in unlinked if name in wanted}
 
 
 def test_every_page_can_be_reached_from_the_index(site):
