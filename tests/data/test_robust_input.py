@@ -1,23 +1,17 @@
 """Files that are broken are named, unusual ones are trained on."""
 
-
 import json
-import logging
-import resource
-import sys
-from contextlib import contextmanager
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from mmengine.hooks import Hook
-from mmengine.registry import HOOKS, DefaultScope
+from mmengine.registry import DefaultScope
 from mmpretrain.registry import TRANSFORMS
-from runs import data_options
+from runs import class_options, data_options
 
-from las_mm.data.annotations import check_coco
 from las_mm.checkpoints.loading import latest_checkpoint
+from las_mm.data.annotations import check_coco
 from las_mm.data.images import is_truncated
 
 STATIC = 'configs/faster_rcnn_r50_demo.py'
