@@ -14,7 +14,7 @@ CLS_DATA    := data/demo_cls/demo_dataset.json
 DATA_CODE   := tools/make_demo_dataset.py $(wildcard tools/demo_data/*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-data train-demo test-demo test lint clean distclean
+.PHONY: help setup demo demo-data train-demo test-demo test lint docs clean distclean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,8 +57,13 @@ lint: setup  ## check style and types only
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 
+docs: setup  ## make the site of docs/ and of the docstrings, in docs/site
+	$(PY) -m sphinx -b html -W --keep-going -q docs docs/site
+	@echo "The site is docs/site/index.html"
+
 clean:  ## remove caches, builds, the demo's data and its results
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf docs/site docs/api
 	rm -rf data/demo data/demo_cls work_dirs/$(STATIC_DEMO) $(DEMO_WORK)
 	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
 

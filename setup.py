@@ -30,6 +30,7 @@ EXTRAS = {
     'det': [*BASE, DET],
     'pretrain': [*BASE, PRETRAIN],
     'openmmlab': [*BASE, DET, PRETRAIN],
+    'docs': ['furo', 'myst-parser', 'sphinx>=8.2'],
     'demo': ['pillow', 'pycocotools', 'scikit-image', 'scikit-learn', 'scipy'],
     'plot': ['matplotlib'],
     'tests': ['hypothesis', 'mypy', 'pytest', 'pytest-xdist', 'ruff', 'types-PyYAML'],

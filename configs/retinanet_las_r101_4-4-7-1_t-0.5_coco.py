@@ -4,7 +4,7 @@ _base_ = ['mmdet::retinanet/retinanet_r101_fpn_1x_coco.py', './_base_/las_coco.p
 model = dict(backbone=dict(type='LASResNet', granularity='4-4-7-1'))
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.2))))
 custom_hooks = [
-    *_base_.las_hooks,
+    *_base_.custom_hooks,
     dict(type='SparsityLossHook', target=0.5),
     dict(
         type='DistillationHook',

@@ -3,7 +3,7 @@
 The outputs of an operator are P patches of C x S1 x S2 elements, stored together. They are cut into
 tiles of T_P x T_C x T_S1 x T_S2, a tile is computed by one processing engine, and the tile shape
 with the lowest latency is taken. A static operator is the same with P = batch size and the whole
-map as its patch.
+map as its patch::
 
     l       = l_data + l_computation + l_launch
     l_data  = off-chip elements / BW_off

@@ -87,6 +87,20 @@ def fail(load_tool, monkeypatch, capsys):
     return fail
 
 
+@pytest.fixture
+def run_tool(load_tool, monkeypatch):
+    """A function that runs a tool that must succeed."""
+
+    def run(tool: str, *argv) -> None:
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setattr(logging, 'raiseExceptions', False)
+        monkeypatch.setattr(sys, 'argv', [f'tools/{tool}.py', *map(str, argv)])
+        with no_flushing():
+            load_tool(tool).main()
+
+    return run
+
+
 @contextmanager
 def no_flushing() -> Iterator[None]:
     """Undo what a tool sets for its whole process on a CPU: denormal numbers count as zero."""

@@ -39,16 +39,25 @@ class Recorder(Hook):
             raise KeyboardInterrupt
 
 
+def loader_options(data: Path) -> list[str]:
+    """Options that make all loaders of a demo config read other data, in this process."""
+    return [
+        option
+        for split in ('train', 'val', 'test')
+        for option in (
+            f'{split}_dataloader.dataset.data_root={data}',
+            f'{split}_dataloader.num_workers=0',
+            f'{split}_dataloader.persistent_workers=False',
+        )
+    ]
+
+
 def data_options(data: Path) -> list[str]:
     """Options that make a demo detector's config use tiny data, in this process."""
     evaluator = f'ann_file={data}/annotations/instances_val.json'
     options = [f'val_evaluator.{evaluator}', f'test_evaluator.{evaluator}', 'load_from=None']
     options += ['train_dataloader.batch_size=1']
-    for split in ('train', 'val', 'test'):
-        loader = f'{split}_dataloader'
-        options += [f'{loader}.dataset.data_root={data}', f'{loader}.num_workers=0']
-        options += [f'{loader}.persistent_workers=False']
-    return options
+    return [*options, *loader_options(data)]
 
 
 def samples(count: int = 8) -> list[dict]:
@@ -108,3 +117,9 @@ def runner_of(
     for hook in hooks:
         runner.register_hook(hook)
     return runner
+
+
+def class_options(data: Path) -> list[str]:
+    """Options that make the demo classifier's config use tiny data, in this process."""
+    options = ['train_dataloader.batch_size=5', 'default_hooks.logger.interval=1']
+    return [*options, *loader_options(data)]

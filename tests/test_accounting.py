@@ -17,7 +17,8 @@ from networks import always, bottleneck, decide
 from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from las_mm.accounting import BlockCost, NetworkCost, Work, block_cost, conv_macs
+from las_mm.accounting import BlockCost, NetworkCost, block_cost
+from las_mm.layers import Work, conv_macs
 from las_mm.models.backbone import classifier_macs
 from las_mm.models.resnet_torch import TorchLASResNet
 

@@ -5,7 +5,7 @@
 # mmdet's static weights serve as well: then the maskers start with every patch on.
 custom_imports = dict(imports=['las_mm'])
 
-las_hooks = [
+custom_hooks = [
     dict(type='GumbelTemperatureHook', start=0.1),
     dict(type='LatencyReportHook', devices=['v100', 'gtx1080', 'tx2'], input_size=(800, 1344)),
     dict(type='InvalidLossHook'),

@@ -8,12 +8,11 @@ from las_mm.executors.triton.options import DEFAULT
 from las_mm.executors.triton.plan import Plan
 from las_mm.layers import BlockTrace, Masks
 from las_mm.models import DynamicBackbone
+from las_mm.ops.cuda_graphs import capture
 
 from .folding import FoldingConv
 from .optimizing import optimize_for_inference
 from .planning import plan_backbone
-
-WARM_UPS = 3
 
 
 class GraphedBackbone:
@@ -34,7 +33,7 @@ class GraphedBackbone:
         example: (N, 3, H, W) images of the size and type to come, and if possible of their content:
             the plan and the tiles are chosen on it.
         options: Switches.
-        r_th: See :func:`plan_backbone`.
+        r_th: See :func:`~las_mm.inference.planning.plan_backbone`.
         plan: A ready plan, instead of ``options`` and ``r_th``.
 
     Raises:
@@ -89,15 +88,7 @@ class GraphedBackbone:
     @torch.no_grad()
     def _capture(self) -> None:
         with torch.cuda.device(self._input.device):
-            side = torch.cuda.Stream()
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                for _ in range(WARM_UPS):  # compiles, chooses tiles, lets cuDNN choose algorithms
-                    self._backbone(self._input)
-            torch.cuda.current_stream().wait_stream(side)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                self._outputs = self._backbone(self._input)
+            graph, self._outputs = capture(lambda: self._backbone(self._input))
         self._graph, self._masks = graph, [block.last for block in self._backbone.blocks]
         # The graph reads folded and packed weights by their addresses, also after a parameter was
         # changed and others have taken their place.

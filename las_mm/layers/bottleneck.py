@@ -45,7 +45,7 @@ class DynamicBottleneck(GatedBlock, _PlainBlock):
         groups: Groups of the 3×3 convolution.
         squeeze_channels: Channels inside squeeze-and-excitation after the 3×3 convolution, as in
             RegNetY; 0 for none.
-        **options: Further arguments of :meth:`DynamicBlock.make_dynamic`.
+        **options: Further arguments of :meth:`~las_mm.layers.DynamicBlock.make_dynamic`.
     """
 
     norm3 = property(lambda self: self.bn3)
@@ -85,7 +85,7 @@ class DynamicBasicBlock(_PlainBlock):
         granularity: S, edge of a patch in pixels of the output.
         stride: Stride of the block.
         dilation: Dilation of both convolutions.
-        **options: Further arguments of :meth:`DynamicBlock.make_dynamic`.
+        **options: Further arguments of :meth:`~las_mm.layers.DynamicBlock.make_dynamic`.
     """
 
     def __init__(

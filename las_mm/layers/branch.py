@@ -4,7 +4,7 @@ A block is a list of steps, a step names the shares that it runs at, and a decis
 Dense execution, folding, accounting, the trace and the latency predictor all read this one text.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -112,7 +112,7 @@ class Branch:
     @classmethod
     def residual(
         cls,
-        layers: Sequence[tuple[nn.Conv2d, nn.Module]],
+        layers: Iterable[tuple[nn.Conv2d, nn.Module]],
         act: nn.Module,
         shortcut: nn.Module | None = None,
         gate: Any = None,

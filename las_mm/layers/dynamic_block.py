@@ -34,7 +34,7 @@ class DynamicBlock(ExecutedBlock):
         relu(M ⊙ branch(x) + identity(x)),
 
     with M the masker's decision upsampled by S: skipped pixels carry relu(identity). A channel
-    masker multiplies what goes from one convolution to the next, see :class:`Branch`.
+    masker multiplies what goes from one convolution to the next, see :class:`~las_mm.layers.Branch`.
     """
 
     conv1: nn.Conv2d
@@ -78,10 +78,10 @@ class DynamicBlock(ExecutedBlock):
             stage: Its stage in the backbone, from 0.
             channel_groups: G, channels of a group of those between the convolutions; None to
                 compute every channel.
-            channel_masker: Further arguments of :class:`ChannelMasker`.
+            channel_masker: Further arguments of :class:`~las_mm.layers.ChannelMasker`.
             grid: ``'fixed'`` patches of S×S pixels, or ``'adaptive'`` ones, see
-                :class:`UnevenPatchMasker`.
-            masker: Further arguments of :class:`SpatialMasker`.
+                :class:`~las_mm.layers.UnevenPatchMasker`.
+            masker: Further arguments of :class:`~las_mm.layers.SpatialMasker`.
 
         Raises:
             ValueError: If G does not divide the channels between the convolutions, or ``grid`` is

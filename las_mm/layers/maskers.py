@@ -18,8 +18,8 @@ class Masker(nn.Module):
     """Decides, from a block's input, what of the block is computed for each image.
 
     Attributes:
-        axis: What it decides on, see :class:`Decision`.
-        granularity: The grain of its decisions, see :class:`Decision`; None if one is for all.
+        axis: What it decides on, see :class:`~las_mm.layers.Decision`.
+        granularity: The grain of its decisions, see :class:`~las_mm.layers.Decision`; None if one is for all.
         temperature: τ of Eq. 1.
         noise: Whether training samples.
         decided: (N or 1, ...) coarse mask to take in inference instead of the own decision, which
@@ -173,7 +173,7 @@ class PatchMasker(SpatialMasker):
         in_channels: Channels of the block's input.
         granularity: S.
         stride: Stride of the block.
-        biases: ``keep_bias`` and ``skip_bias`` of :class:`SpatialMasker`.
+        biases: ``keep_bias`` and ``skip_bias`` of :class:`~las_mm.layers.SpatialMasker`.
     """
 
     axis = SITES

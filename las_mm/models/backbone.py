@@ -1,6 +1,7 @@
 """What makes a staged backbone dynamic, whichever framework the backbone comes from."""
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any, cast
 
 import torch
@@ -22,7 +23,7 @@ STEM_LAYERS = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
 
 
 class DynamicBackbone(Backbone):
-    """Mixin for backbones whose stages consist of :class:`DynamicBlock`.
+    """Mixin for backbones whose stages consist of :class:`~las_mm.layers.DynamicBlock`.
 
     By default the stages are ``layer1``, ``layer2``, …, and what lies outside of them is a stem; a
     family built otherwise overrides :attr:`dynamic_stages`, :attr:`stem_layers` and
@@ -105,7 +106,7 @@ class DynamicBackbone(Backbone):
     @property
     def title(self) -> str:
         """The network's name, for people."""
-        return f'LAS-ResNet-{self.depth}'
+        return type(self).__name__
 
     @property
     def blocks(self) -> list[DynamicBlock]:
@@ -157,11 +158,15 @@ class DynamicBackbone(Backbone):
 
     @property
     def stem_layers(self) -> list[StemLayer]:
-        """Convolutions and pooling before the first block, in order, as they are now."""
-        stem: list[nn.Module] = [self.stem if getattr(self, 'deep_stem', False) else self.conv1]
-        if hasattr(self, 'maxpool'):
-            stem.append(self.maxpool)
-        return [part for layer in stem for part in layer.modules() if isinstance(part, STEM_LAYERS)]
+        """Convolutions and pooling before the first block, in order, as they are now.
+
+        What was made before the first stage is taken for what runs before it.
+        """
+        first = next(iter(self.dynamic_stages)).partition('.')[0]
+        stem = takewhile(lambda child: child[0] != first, self.named_children())
+        return [
+            part for _, child in stem for part in child.modules() if isinstance(part, STEM_LAYERS)
+        ]
 
     @property
     def stem_sizes(self) -> list[tuple[StemLayer, tuple[int, int]]]:

@@ -35,7 +35,9 @@ class SERegNet(SERegNetMixin, RegNet):
 
 @MODELS.register_module()
 class LASRegNet(LASRegNetMixin, SERegNet):
-    """LAS-RegNet for mmdet; the arguments are those of :class:`LASRegNetMixin`.
+    """LAS-RegNet for mmdet.
+
+    The arguments are those of :class:`~las_mm.models.regnet.LASRegNetMixin`.
 
     Example:
         >>> LASRegNet('regnetx_3.2gf', granularity='4-4-2-1', frozen_stages=1)

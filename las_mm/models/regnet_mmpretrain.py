@@ -31,7 +31,9 @@ class SERegNet(SERegNetMixin, RegNet):
 
 @MODELS.register_module()
 class LASRegNet(LASRegNetMixin, SERegNet):
-    """LAS-RegNet for mmpretrain; the arguments are those of :class:`LASRegNetMixin`.
+    """LAS-RegNet for mmpretrain.
+
+    The arguments are those of :class:`~las_mm.models.regnet.LASRegNetMixin`.
 
     Example:
         >>> LASRegNet('regnety_400mf', granularity='4-4-2-1')

@@ -52,6 +52,10 @@ class LASResNetMixin(DynamicBackbone):
         )
         self._freeze_stages()  # again: now there are maskers
 
+    @property
+    def title(self) -> str:
+        return f'LAS-ResNet-{self.depth}'
+
     def make_res_layer(self, block: type[nn.Module], **kwargs: Any) -> nn.Module:
         """The framework's stage, of dynamic blocks."""
         return super().make_res_layer(block=self.dynamic_blocks[block], **kwargs)

@@ -18,7 +18,9 @@ class LASBottleneck(DynamicBlock, Bottleneck):
 
 @MODELS.register_module()
 class LASResNet(LASResNetMixin, ResNet):
-    """LAS-ResNet for mmdet; the arguments are those of :class:`LASResNetMixin` and mmdet's ResNet.
+    """LAS-ResNet for mmdet.
+
+    The arguments are those of :class:`~las_mm.models.resnet.LASResNetMixin` and mmdet's ResNet.
 
     Example:
         >>> LASResNet(101, granularity='4-4-7-1', frozen_stages=1, norm_eval=True)

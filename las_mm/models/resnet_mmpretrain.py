@@ -39,7 +39,9 @@ class LASResLayer(ResLayer):
 
 @MODELS.register_module()
 class LASResNet(LASResNetMixin, ResNet):
-    """LAS-ResNet for mmpretrain; the arguments are those of :class:`LASResNetMixin` and its ResNet.
+    """LAS-ResNet for mmpretrain.
+
+    The arguments are those of :class:`~las_mm.models.resnet.LASResNetMixin` and its ResNet.
 
     Example:
         >>> LASResNet(50, granularity='4-4-2-1', out_indices=(3,))

@@ -64,6 +64,10 @@ class TorchLASResNet(DynamicBackbone, ResNet):
         self.depth = depth
         self.make_dynamic(granularity, executor, channel_groups=channel_groups)
 
+    @property
+    def title(self) -> str:
+        return f'LAS-ResNet-{self.depth}'
+
     def _forward_impl(self, x: Tensor) -> tuple[Tensor, ...]:
         """(N, 3, H, W) -> the output of each stage, at strides 4, 8, 16 and 32."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))

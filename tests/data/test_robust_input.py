@@ -1,22 +1,17 @@
-"""Files that are broken are named, unusual ones are trained on, and a full disk harms nothing."""
+"""Files that are broken are named, unusual ones are trained on."""
 
 import json
-import logging
-import resource
-import sys
-from contextlib import contextmanager
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from mmengine.hooks import Hook
-from mmengine.registry import HOOKS, DefaultScope
+from mmengine.registry import DefaultScope
 from mmpretrain.registry import TRANSFORMS
-from runs import data_options
+from runs import class_options, data_options
 
-from las_mm.data.annotations import check_coco
 from las_mm.checkpoints.loading import latest_checkpoint
+from las_mm.data.annotations import check_coco
 from las_mm.data.images import is_truncated
 
 STATIC = 'configs/faster_rcnn_r50_demo.py'
@@ -28,16 +23,6 @@ def encoded(extension: str, image: np.ndarray = IMAGE) -> bytes:
     return cv2.imencode(extension, image)[1].tobytes()
 
 
-def class_options(data) -> list[str]:
-    """Options that make the demo classifier's config use tiny data, in this process."""
-    options = ['train_dataloader.batch_size=5', 'default_hooks.logger.interval=1']
-    for split in ('train', 'val', 'test'):
-        loader = f'{split}_dataloader'
-        options += [f'{loader}.dataset.data_root={data}', f'{loader}.num_workers=0']
-        options += [f'{loader}.persistent_workers=False']
-    return options
-
-
 @pytest.fixture
 def classes(demo_classes, tmp_path):
     """A copy of the class folders, to be spoilt."""
@@ -46,22 +31,6 @@ def classes(demo_classes, tmp_path):
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
     return tmp_path / 'data'
-
-
-@pytest.fixture
-def run_tool(load_tool, monkeypatch, repo_root):
-    """A function that runs a tool that must succeed."""
-
-    def run(tool: str, *argv) -> None:
-        monkeypatch.chdir(repo_root)
-        monkeypatch.setattr(logging, 'raiseExceptions', False)
-        monkeypatch.setattr(sys, 'argv', [f'tools/{tool}.py', *map(str, argv)])
-        try:
-            load_tool(tool).main()
-        finally:
-            torch.set_flush_denormal(False)
-
-    return run
 
 
 # Images.
@@ -215,93 +184,3 @@ def test_training_and_testing_go_through_what_is_unusual_but_legal(demo_coco, tm
     losses = checkpoint['message_hub']['log_scalars']['train/loss'][0]
     assert len(losses) == 4
     assert losses.isfinite().all()
-
-
-# A full disk.
-
-
-@contextmanager
-def largest_file(size: int):
-    """No file may grow beyond ``size`` bytes, as on a disk with as much room."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-@pytest.fixture
-def small(demo_classes, tmp_path) -> list:
-    """Arguments of a tool for a narrow classifier."""
-    argv = [CLASSIFIER, '--work-dir', tmp_path / 'w', '--cfg-options']
-    argv += ['model.backbone.depth=18', 'model.backbone.base_channels=8']
-    argv += ['model.backbone.stem_channels=8', 'model.head.in_channels=64']
-    return [*argv, 'train_cfg.val_interval=9', *class_options(demo_classes)]
-
-
-def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(fail, run_tool, small, tmp_path):
-    work = tmp_path / 'w'
-    run_tool('train', *small, 'train_cfg.max_epochs=1')
-    before = (work / 'epoch_1.pth').read_bytes()
-    longer = [*small, 'train_cfg.max_epochs=2', 'resume=True', f'load_from={work}/epoch_1.pth']
-    with largest_file(300_000):
-        line = fail('train', *longer)
-    assert line.startswith(f"'{work}/epoch_2.pth' cannot be written (File too large); make room")
-    assert (work / 'epoch_1.pth').read_bytes() == before
-    assert latest_checkpoint(work) == work / 'epoch_1.pth'
-    assert not list(work.glob('.*'))
-    run_tool('train', *longer)
-    assert latest_checkpoint(work) == work / 'epoch_2.pth'
-
-
-@HOOKS.register_module()
-class NoRoomHook(Hook):
-    """From the end of a test on, files may not grow beyond 100 bytes."""
-
-    priority = 'VERY_HIGH'
-
-    def after_test_epoch(self, runner, metrics=None) -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
-
-
-def test_a_report_that_does_not_fit_leaves_the_one_before(fail, run_tool, small, tmp_path):
-    work = tmp_path / 'w'
-    run_tool('train', *small, 'train_cfg.max_epochs=1')
-    (work / 'latency_report.json').write_text('{"of": "an earlier test"}')
-    argv = [small[0], work / 'epoch_1.pth', *small[1:], 'custom_hooks.3.type=NoRoomHook']
-    with largest_file(resource.RLIM_INFINITY):
-        line = fail('test', *argv)
-    assert line.startswith(f"'{work}/latency_report.json' cannot be written (File too large);")
-    assert (work / 'latency_report.json').read_text() == '{"of": "an earlier test"}'
-    assert not list(work.glob('.*'))
-
-
-# A loss that is no number.
-
-
-@HOOKS.register_module()
-class SpoilWeightHook(Hook):
-    """Makes a weight NaN before an iteration."""
-
-    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
-        if runner.iter == 5:
-            next(runner.model.head.parameters()).data[0] = float('nan')
-
-
-def test_a_loss_that_is_no_number_stops_training(fail, demo_classes, tmp_path, repo_root):
-    work = tmp_path / 'w'
-    config = tmp_path / 'config.py'
-    config.write_text(
-        f"_base_ = '{repo_root / CLASSIFIER}'\n"
-        "custom_hooks = [*_base_.custom_hooks, dict(type='SpoilWeightHook')]\n"
-    )
-    options = [*class_options(demo_classes), 'train_cfg.val_interval=99']
-    line = fail('train', config, '--work-dir', work, '--cfg-options', *options)
-    assert line.startswith('loss: loss not finite in iteration 6 (epoch 2); files of the batch: ')
-    files = line.partition('batch: ')[2].partition(';')[0].split(', ')
-    assert len(files) == 5
-    known = {str(path) for path in demo_classes.rglob('train/*/*.*')}
-    assert set(files) <= known
-    assert f'go on with --resume {work / "epoch_1.pth"}' in line
-    assert latest_checkpoint(work) == work / 'epoch_1.pth'

@@ -84,11 +84,12 @@ def test_on_a_gpu_a_run_is_timed_within_a_graph_of_many(load_tool, monkeypatch):
     captured, replayed = [], []
 
     class Graph:
-        def __init__(self, function):
-            captured.append(function)
-
         def replay(self):
             replayed.append(self)
+
+    def capture(function, repeats):
+        captured.append((function, repeats))
+        return Graph(), None
 
     class Event:
         def __init__(self, enable_timing):
@@ -100,7 +101,7 @@ def test_on_a_gpu_a_run_is_timed_within_a_graph_of_many(load_tool, monkeypatch):
         def elapsed_time(self, other):
             return 5.0  # milliseconds
 
-    monkeypatch.setattr(measure, '_capture', Graph)
+    monkeypatch.setattr(measure, 'capture', capture)
     monkeypatch.setattr(measure.torch.cuda, 'Event', Event)
     monkeypatch.setattr(measure.torch.cuda, 'synchronize', lambda: None)
     timer = measure.Timer('cuda')
@@ -109,4 +110,4 @@ def test_on_a_gpu_a_run_is_timed_within_a_graph_of_many(load_tool, monkeypatch):
         pass
 
     assert [timer.once(function) for _ in range(3)] == [pytest.approx(5e-4)] * 3
-    assert captured == [function] and len(replayed) == 3
+    assert captured == [(function, 10)] and len(replayed) == 3

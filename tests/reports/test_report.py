@@ -6,18 +6,8 @@ import pytest
 import torch
 
 from las_mm.latency.description import describe_backbone
-from las_mm.models.resnet_mmdet import LASResNet
 from las_mm.reports.rates import ObjectRateMeter, RateMeter, rate_map
 from las_mm.reports.report import build_report, render, scalars
-
-
-@pytest.fixture(scope='module')
-def backbone():
-    torch.manual_seed(0)
-    backbone = LASResNet(18, granularity='4-2-2-1', base_channels=8).eval()
-    for block in backbone.blocks:
-        block.masker.conv.bias.data.zero_()
-    return backbone
 
 
 def run(backbone, *batches):

@@ -4,16 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from las_mm.models.resnet_mmdet import LASResNet
 from las_mm.reports.masks import DIMMED, dim_skipped, draw_grid, mask_panels
 
 
 @pytest.fixture(scope='module')
-def traces():
-    torch.manual_seed(0)
-    backbone = LASResNet(18, granularity='4-2-2-1', base_channels=8).eval()
-    for block in backbone.blocks:
-        block.masker.conv.bias.data.zero_()
+def traces(backbone):
     with torch.no_grad():
         backbone(torch.rand(2, 3, 64, 96))
     return backbone.traces

@@ -78,3 +78,36 @@ def test_static_variants_compute_the_same(load_tool):
 def test_wrong_arguments(repo_root, args):
     done = run(repo_root, 'blocks', *args)
     assert done.returncode == 2 and args[0] in done.stderr and 'Traceback' not in done.stderr
+
+
+@pytest.mark.parametrize('smooth', [True, False])
+@pytest.mark.parametrize('rate', [0.0, 0.3, 1.0])
+def test_masks_have_their_rate_and_every_image_its_own(load_tool, smooth, rate):
+    load_tool('benchmark')
+    from benchmarking.masks import make_mask
+
+    masks = make_mask((14, 19), rate, seed=1, smooth=smooth, batch=3)
+    assert masks.shape == (3, 1, 14, 19) and set(masks.unique().tolist()) <= {0.0, 1.0}
+    assert masks.mean((1, 2, 3)).tolist() == pytest.approx([rate] * 3, abs=1 / (14 * 19))
+    assert torch.equal(masks, make_mask((14, 19), rate, seed=1, smooth=smooth, batch=3))
+    if rate == 0.3:
+        assert not torch.equal(masks[0], masks[1])
+        edges = (masks.diff(dim=2).abs().sum() + masks.diff(dim=3).abs().sum()).item()
+        assert (edges < 0.6 * masks.numel()) == smooth  # connected regions have short borders
+
+
+def test_masks_are_decided_for_every_image_of_a_batch(load_tool):
+    load_tool('benchmark')
+    from benchmarking.masks import decide_masks
+
+    from las_mm.models.resnet_torch import TorchLASResNet
+
+    backbone = TorchLASResNet(18, '2-2-2-1').eval()
+    with torch.no_grad():
+        backbone(torch.rand(2, 3, 64, 64))
+        found = decide_masks(backbone, 0.6)
+        backbone(torch.rand(2, 3, 64, 64))
+    cost, shares = backbone.cost(), [trace.shares for trace in backbone.traces]
+    reached = float(cost.dynamic(shares).mean()) / cost.static
+    assert found['macs_ratio'] == pytest.approx(reached) == pytest.approx(0.6, abs=0.03)
+    assert found['activation_rate'] < found['dilated_rate'] < 1

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-SHARED = ('build', 'torch', 'runtime', 'demo', 'tests', 'constraints')
+SHARED = ('build', 'torch', 'runtime', 'demo', 'tests', 'docs', 'constraints')
 STACKS = ('openmmlab', 'onedl')
 
 

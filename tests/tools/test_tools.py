@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from runs import loader_options
 
 STATIC = 'configs/faster_rcnn_r50_demo.py'
 LAS = 'configs/faster_rcnn_las_r50_4-4-2-1_demo.py'
@@ -33,18 +34,9 @@ def run(repo_root):
 def smaller(data: Path, *options: str) -> list[str]:
     """Options that make a demo config train for two iterations on tiny data."""
     annotations = f'{data}/annotations/instances_val.json'
-    loaders = [
-        option
-        for split in ('train', 'val', 'test')
-        for option in (
-            f'{split}_dataloader.dataset.data_root={data}',
-            f'{split}_dataloader.num_workers=0',
-            f'{split}_dataloader.persistent_workers=False',
-        )
-    ]
     return [
         '--cfg-options',
-        *loaders,
+        *loader_options(data),
         f'val_evaluator.ann_file={annotations}',
         f'test_evaluator.ann_file={annotations}',
         'train_dataloader.batch_size=4',
@@ -177,17 +169,9 @@ def test_masks_are_drawn(run, trained, demo_coco, tmp_path):
 
 
 def test_classifier_trains_reports_and_is_drawn(run, demo_classes, tmp_path):
-    options = [
-        option
-        for split in ('train', 'val', 'test')
-        for option in (
-            f'{split}_dataloader.dataset.data_root={demo_classes}',
-            f'{split}_dataloader.num_workers=0',
-            f'{split}_dataloader.persistent_workers=False',
-            f'{split}_dataloader.batch_size=10',
-        )
-    ]
-    options = ['--cfg-options', *options, 'train_cfg.max_epochs=1', 'train_cfg.val_interval=1']
+    sizes = [f'{split}_dataloader.batch_size=10' for split in ('train', 'val', 'test')]
+    options = ['--cfg-options', *loader_options(demo_classes), *sizes]
+    options += ['train_cfg.max_epochs=1', 'train_cfg.val_interval=1']
     output = run('tools/train.py', CLASSIFIER, '--work-dir', tmp_path, *options)
     assert 'loss_flops: ' in output
     run('tools/test.py', CLASSIFIER, tmp_path / 'epoch_1.pth', '--work-dir', tmp_path, *options)

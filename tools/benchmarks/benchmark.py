@@ -18,12 +18,15 @@ import argparse
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from benchmarking.measure import describe_machine, tune_environment
+from benchmarking.measure import describe_machine
+from calibration.process import restart_with_quiet_allocator
 
 TRAINED = ('classifier', 'detector')
 TRAINING = ('static', 'dynamic', 'distilled')
@@ -183,19 +186,25 @@ def measure_one_memory(args: argparse.Namespace) -> None:
 
 def run_training(args: argparse.Namespace) -> None:
     """Measure training steps, or in a process of its own the memory of one."""
-    from benchmarking.report import save_json
     from benchmarking.training import measure_training, print_peak, show_training
 
     if args.one:
         print_peak(args)
         return
     args.variants = list(dict.fromkeys(['static', *args.variants]))
+    show_training(collect(measure_training(args), args.out))
+
+
+def collect(measured: Iterable[dict], out: Path | None) -> list[dict]:
+    """All records; each is in the file, if one is wanted, before the next one is measured."""
+    from benchmarking.report import save_json
+
     records = []
-    for record in measure_training(args):
+    for record in measured:
         records.append(record)
-        if args.out:
-            save_json(args.out, describe_machine(), shlex.join(sys.argv), records)
-    show_training(records)
+        if out:
+            save_json(out, describe_machine(), shlex.join(sys.argv), records)
+    return records
 
 
 def main() -> int:
@@ -208,22 +217,18 @@ def main() -> int:
     if args.command == 'memory':
         (measure_one_memory if args.one else measure_memory)(args)
         return 0
-    tune_environment(args.threads)
+    restart_with_quiet_allocator(args.threads)
     if args.command == 'training':
         run_training(args)
         return 0
     from benchmarking.cases import measure_blocks, measure_networks
-    from benchmarking.report import save_json, save_plot, show
+    from benchmarking.report import save_plot, show
 
     from las_mm.executors import check_executor
 
     check_executor(args.executor)
     measure = measure_blocks if args.command == 'blocks' else measure_networks
-    records = []
-    for record in measure(args):
-        records.append(record)
-        if args.out:
-            save_json(args.out, describe_machine(), shlex.join(sys.argv), records)
+    records = collect(measure(args), args.out)
     show(records)
     if args.plot:
         save_plot(args.plot, records)

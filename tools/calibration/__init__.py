@@ -1,1 +1,1 @@
-"""Timing of convolutions and static blocks, for calibrate.py and the validation."""
+"""Parts of tools/calibrate.py: timing, micro-benchmarks of the machine, fitting a device."""

@@ -1,56 +1,24 @@
 """Measure single convolutions and static residual blocks with PyTorch, as fast as it runs them.
 
-Shared by ``calibrate.py`` and ``validate_predictor.py``. On the CPU: oneDNN with prepacked weights,
+On the CPU: oneDNN with prepacked weights,
 channels last, ReLU and residual addition fused, which is what a compiled and frozen model runs. On
 a GPU: cuDNN, channels last, autotuned.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
+from las_mm.ops.cuda_graphs import capture
 from latency_predictor import BlockSpec
 
-__all__ = ['Convolution', 'Timer', 'restart_with_quiet_allocator', 'static_block']
-
-# Page faults of freshly mapped blocks would be charged to the first operator that touches them.
-_ALLOCATOR = {
-    'MALLOC_MMAP_THRESHOLD_': str(1 << 32),
-    'MALLOC_TRIM_THRESHOLD_': str(1 << 33),
-    'MALLOC_TOP_PAD_': str(1 << 30),
-}
-
-
-def restart_with_quiet_allocator(threads: int) -> None:
-    """Run this script again with memory kept by the allocator; glibc reads these only at start."""
-    wanted = {**_ALLOCATOR, 'OMP_NUM_THREADS': str(threads)}
-    if any(os.environ.get(key) != value for key, value in wanted.items()):
-        os.environ.update(wanted)
-        os.execv(sys.executable, [sys.executable, *sys.argv])
-    torch.set_num_threads(threads)
-
+__all__ = ['Convolution', 'Timer', 'static_block']
 
 _RUNS_PER_GRAPH = 10
-
-
-def _capture(run: Callable) -> torch.cuda.CUDAGraph:
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):  # cuDNN chooses its algorithm
-            run()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for _ in range(_RUNS_PER_GRAPH):
-            run()
-    return graph
 
 
 class Timer:
@@ -73,7 +41,7 @@ class Timer:
             run()
             return self._clock() - start
         if run not in self._graphs:
-            self._graphs[run] = _capture(run)
+            self._graphs[run] = capture(run, _RUNS_PER_GRAPH)[0]
         first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         first.record()
         self._graphs[run].replay()

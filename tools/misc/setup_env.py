@@ -26,7 +26,7 @@ from setup_steps import SetupError, Steps, say
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = (3, 11)  # the version that requirements/constraints.txt was resolved for
 STACKS = ('openmmlab', 'onedl')  # each has requirements/<stack>.txt, naming its mmcv to build
-SHARED = ('build', 'torch', 'runtime', 'demo', 'tests', 'constraints')
+SHARED = ('build', 'torch', 'runtime', 'demo', 'tests', 'docs', 'constraints')
 GIGABYTE = 10**9
 DISK_FRESH, DISK_UPDATE = 8 * GIGABYTE, 1 * GIGABYTE  # the environment itself takes 5.4 GB
 DISK_UNPACK = 3 * GIGABYTE  # where pip unpacks its downloads

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 
 import predictor_text as text
 import torch
-import torch.nn.functional as F
-from calibrate import first_guess, mean_log_error, micro_misfit, micro_runs, refine
+from benchmarking.masks import make_mask
+from calibration.fitting import mean_log_error, micro_misfit, micro_runs, refine
+from calibration.machine import first_guess
 from calibration.timer import Timer, static_block
 
 from latency_predictor import BlockSpec, Device, Fusion, LatencyModel, resnet
@@ -73,16 +74,6 @@ def shapes(size: tuple[int, int]) -> list[BlockSpec]:
     return list(found.values())
 
 
-def smooth_mask(height: int, width: int, rate: float, seed: int) -> torch.Tensor:
-    """(1, 1, height, width) bool: the ``rate`` of highest values of smooth noise."""
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(1, 1, max(2, height // 6), max(2, width // 6), generator=generator)
-    noise = F.interpolate(coarse, (height, width), mode='bicubic', align_corners=False)
-    noise = noise + 1e-3 * torch.rand(noise.shape, generator=generator)
-    count = max(1, round(rate * height * width))
-    return noise >= noise.flatten().topk(count).values[-1]
-
-
 class DynamicRuns:
     """Blocks run by las_mm's native sparse executor on masks that are given to them.
 
@@ -102,7 +93,7 @@ class DynamicRuns:
     def __call__(self, block: BlockSpec, rate: float) -> tuple[Callable, float, float]:
         """A function that runs the block once, its activation rate and its dilated rate."""
         module, x = self._module(block), self._input(block)
-        mask = smooth_mask(*block.grid, rate, seed=block.stage)
+        mask = make_mask(block.grid, rate, seed=block.stage)
         private = not block.shortcut  # like inside a network: the block may write over its input
 
         def run():

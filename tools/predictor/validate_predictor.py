@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.append(str(Path(__file__).resolve().parents[1] / 'benchmarks'))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import latency_predictor
@@ -67,7 +68,7 @@ def main() -> int:
         )
     else:
         import predictor_cpu  # needs PyTorch, which the rest does not
-        from calibration.timer import restart_with_quiet_allocator
+        from calibration.process import restart_with_quiet_allocator
 
         restart_with_quiet_allocator(threads=1)
         cpu = predictor_cpu.sections(arguments.seconds)

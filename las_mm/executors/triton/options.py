@@ -11,8 +11,8 @@ class Options:
 
     Attributes:
         masker_conv1: Whether masker and first convolution share a kernel, which makes the latter
-            dense. None: where it pays, which :func:`plan_backbone` finds out by r_th or by timing;
-            without a plan wherever the block allows it.
+            dense. None: where it pays, which :func:`~las_mm.inference.planning.plan_backbone`
+            finds out by r_th or by timing; without a plan wherever the block allows it.
         gather_conv2: Whether the second convolution fetches its patches itself instead of reading
             copies of them.
         scatter_add: Whether the last convolution adds its patches to the identity in place instead

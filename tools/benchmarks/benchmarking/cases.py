@@ -6,7 +6,6 @@ from functools import partial
 from statistics import mean, median
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from las_mm.executors import find_executor
@@ -18,6 +17,7 @@ from las_mm.models.backbone import DynamicBackbone
 from las_mm.models.resnet_torch import TorchLASResNet
 from las_mm.ops import conv_size
 
+from .masks import decide_masks, make_mask
 from .measure import interleave, ratio
 from .static import static_variants
 
@@ -29,24 +29,6 @@ STAGES = {
 }
 # The same without squeeze-and-excitation.
 STAGES['regnet'] = [(*shape, 0) for *shape, _ in STAGES['regnety']]
-
-
-def make_mask(grid: tuple[int, int], rate: float, smooth: bool, seed: int) -> Tensor:
-    """(1, 1, h, w) mask: the highest values of noise, which is blurred if ``smooth``.
-
-    The number of patches is rounded up or down by the seed, so that many small masks keep the rate.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    field = torch.rand(1, 1, *grid, generator=generator)
-    if smooth and min(grid) > 2:
-        edge = max(3, max(grid) // 5 | 1)
-        edge = min(edge, 2 * min(grid) - 1)
-        padding = (edge // 2,) * 4
-        field = F.avg_pool2d(F.pad(field, padding, mode='reflect'), edge, stride=1)
-    count = int(rate * field.numel() + (0.5 + 0.618 * seed) % 1)
-    mask = torch.zeros(field.numel())
-    mask[field.flatten().topk(min(count, field.numel())).indices] = 1
-    return mask.view(1, 1, *grid)
 
 
 def block_flops_ratio(block: DynamicBlock, rate: float, dilated_rate: float) -> float:
@@ -107,7 +89,7 @@ def _measure_blocks(blocks: nn.Sequential, x, size, stage, args) -> Iterator[dic
             for seed, twin in enumerate(twins):
                 twin.executor = executor
                 grid = conv_size(x.shape[-2:], twin.masker.granularity)
-                twin.masker.decided = make_mask(grid, rate, masks == 'smooth', seed)
+                twin.masker.decided = make_mask(grid, rate, seed, masks == 'smooth')
             name = f'{masks} {rate}'
             variants[name] = _in_place(twins, x)
             dynamic[name] = (twins, masks)
@@ -132,25 +114,6 @@ def _measure_blocks(blocks: nn.Sequential, x, size, stage, args) -> Iterator[dic
             'to_own': ratio(times, name, ['own static']),
             'to_best': ratio(times, name, [*pytorch, 'own static']),
         }
-
-
-def set_masks(backbone: DynamicBackbone, ratio: float, smooth: bool) -> float:
-    """Give every masker a mask so that F_dyn/F_stat is ``ratio``; returns what it really is.
-
-    The rate is the same in every block and found by bisection; the backbone must have run before
-    on an input of the size in question.
-    """
-    cost, traces = backbone.cost(), backbone.traces
-    low, high = 0.0, 1.0
-    for _ in range(14):
-        rate = (low + high) / 2
-        masks = [make_mask(t.mask.shape[-2:], rate, smooth, i) for i, t in enumerate(traces)]
-        decided = [trace.with_mask(mask) for trace, mask in zip(traces, masks, strict=True)]
-        reached = float(cost.dynamic([trace.shares for trace in decided]).mean()) / cost.static
-        low, high = (rate, high) if reached < ratio else (low, rate)
-    for block, mask in zip(backbone.blocks, masks, strict=True):
-        block.masker.decided = mask
-    return reached
 
 
 @torch.inference_mode()
@@ -197,7 +160,7 @@ def _measure_network(net, x, args, labels: dict) -> Iterator[dict]:
         for target in args.ratios:
             twin, name = copy.deepcopy(net), f'{masks} {target}'
             twin(x)
-            reached[name] = masks, set_masks(twin, target, masks == 'smooth')
+            reached[name] = masks, decide_masks(twin, target, masks == 'smooth')['macs_ratio']
             optimize_for_inference(twin, args.executor)
             variants[name] = lambda twin=twin: twin(x)
     times = interleave(variants, args.rounds)

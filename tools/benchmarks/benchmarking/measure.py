@@ -2,29 +2,13 @@
 
 import os
 import platform
-import sys
 from collections.abc import Callable
 from statistics import median
 from time import perf_counter
 
 import torch
 
-# glibc gives large blocks back to the system and pays for them again page by page, which would make
-# whoever allocates most look slow. Set for all variants alike.
-MALLOC = {
-    'MALLOC_MMAP_THRESHOLD_': str(1 << 32),
-    'MALLOC_TRIM_THRESHOLD_': str(1 << 33),
-    'MALLOC_TOP_PAD_': str(1 << 28),
-}
 SHORT = 2e-3  # seconds; shorter runs are repeated within a round
-
-
-def tune_environment(threads: int) -> None:
-    """Restart this process with malloc tuned and threads set, unless it already runs so."""
-    wanted = {**MALLOC, 'OMP_NUM_THREADS': str(threads)}
-    if any(os.environ.get(name) != value for name, value in wanted.items()):
-        os.environ.update(wanted)
-        os.execv(sys.executable, [sys.executable, *sys.argv])
 
 
 def describe_machine() -> dict:

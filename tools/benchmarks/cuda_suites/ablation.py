@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import torch
+from benchmarking.masks import make_mask
 from torch import nn
 
 from las_mm.executors.triton.block import run_block
@@ -21,7 +22,6 @@ from .setup import (
     measure,
     ratio,
     set_precision,
-    smooth_mask,
     static_of,
 )
 
@@ -58,7 +58,7 @@ def _run(machine: Machine, precision: str, batch: int, size: tuple[int, int]) ->
     x = make_features(machine, block, batch, size)
     packed = pack_block(block, DTYPES[precision])
     grid = [-(-edge // GRANULARITY) for edge in x.shape[-2:]]
-    decided = smooth_mask(RATE, grid, len(x), seed=0).to(x)
+    decided = make_mask(grid, RATE, seed=0, batch=len(x)).to(x)
     static = static_of(block)
     runs = {'static': graphed(machine, lambda: static(x), REPEATS)}
     for name, switches, _ in ROWS:

@@ -8,13 +8,14 @@ from functools import partial
 from multiprocessing import get_context
 
 import torch
+from benchmarking.masks import make_mask
 from torch import Tensor
 
 from las_mm.executors.triton import Options, TritonExecutor
 from las_mm.inference.graphed import GraphedBackbone
 from las_mm.layers import DynamicBasicBlock, DynamicBlock, DynamicBottleneck
 
-from .setup import DTYPES, Machine, Task, make_backbone, smooth_mask
+from .setup import DTYPES, Machine, Task, make_backbone
 
 SWITCHES = ({'masker_conv1': False}, {'gather_conv2': False}, {'scatter_add': False})
 PLANS = {
@@ -104,7 +105,7 @@ def _decided(name, block, size, rate, device) -> tuple[str, DynamicBlock, Tensor
     x = torch.randn(2, block.conv1.in_channels, *size, device=device)
     if rate is not None:
         grid = [-(-edge // block.masker.window) for edge in size]
-        block.masker.decided = smooth_mask(rate, grid, 2, seed=1).to(device)
+        block.masker.decided = make_mask(grid, rate, seed=1, batch=2).to(device)
     return f'{name} r {"own" if rate is None else rate}', block, x
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+from benchmarking.masks import make_mask
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
 
@@ -23,7 +24,6 @@ from .setup import (
     make_features,
     ratio,
     set_precision,
-    smooth_mask,
 )
 
 RATE, ROUNDS = 0.5, 20
@@ -112,7 +112,7 @@ def share_of_ceilings(row: dict, ceilings: dict, precision: str) -> dict[str, fl
 def _profile(machine, block, x, precision, options) -> list[dict]:
     packed = pack_block(block, DTYPES[precision])
     sizes = Sizes.of(packed, x)
-    decided = smooth_mask(RATE, sizes.grid, len(x), seed=0).to(x)
+    decided = make_mask(sizes.grid, RATE, seed=0, batch=len(x)).to(x)
     block.masker.decided = decided
     block(x)  # dense, for its trace
     work = count_work(packed, sizes, block.trace, x.element_size())

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 import torch
+from benchmarking.masks import decide_masks
 from torch import Tensor, nn
 
 from las_mm.executors.triton.options import Options
@@ -19,7 +20,6 @@ from .setup import (
     FLOAT32,
     Machine,
     Task,
-    decide_masks,
     graphed,
     make_backbone,
     measure,
@@ -69,7 +69,8 @@ def _run(
     images = images.contiguous(memory_format=torch.channels_last)
     static, notes = _static_variants(machine, backbone, images)
     for target in targets:
-        rates = decide_masks(backbone, images, target)
+        _run_densely(backbone, images)
+        rates = decide_masks(backbone, target)
         dynamic = _dynamic_variants(machine, backbone, images, FLOAT32[precision])
         times = measure(machine, static | {n: partial(run, images) for n, run in dynamic.items()})
         yield {
@@ -78,6 +79,14 @@ def _run(
             'stage_ms': [stage.times for stage in dynamic['dynamic'].plan.stages],
             'ratio': best_ratio(times), 'bar': bars.get((batch, target)),
         }  # fmt: skip
+
+
+def _run_densely(backbone: DynamicBackbone, images: Tensor) -> None:
+    """With the masks of its own maskers."""
+    backbone.executor = 'dense'
+    for block in backbone.blocks:
+        block.masker.decided = None
+    backbone(images)
 
 
 def _static_variants(

@@ -7,12 +7,14 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from benchmarking.masks import make_mask
 from torch import nn
 
 from las_mm.executors.triton.block import run_block
 from las_mm.executors.triton.options import Options
 from las_mm.executors.triton.packing import pack_block
 from las_mm.latency.description import describe_block
+from las_mm.ops import conv_size
 from latency_predictor import LatencyModel
 
 from .ablation import SHARE
@@ -28,7 +30,6 @@ from .setup import (
     measure,
     ratio,
     set_precision,
-    smooth_mask,
     static_of,
 )
 
@@ -86,7 +87,8 @@ def _compare(
         x = make_features(machine, block, batch, size)
         packed, static = pack_block(block, DTYPES[precision]), static_of(block)
         for rate in RATES:
-            decided = smooth_mask(rate, [-(-e // granularity) for e in size], batch, 0).to(x)
+            grid = conv_size(size, granularity)
+            decided = make_mask(grid, rate, seed=0, batch=len(x)).to(x)
             times = _measure(machine, packed, static, x, decided, FLOAT32[precision])
             found = model.block(describe_block(block, number, size), rate)
             rows.append(

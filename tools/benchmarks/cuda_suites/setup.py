@@ -1,4 +1,4 @@
-"""What the suites share: tasks, timing, masks at a rate, networks and blocks to measure."""
+"""What the suites share: tasks, timing, networks and blocks to measure."""
 
 import copy
 import time
@@ -8,13 +8,12 @@ from pathlib import Path
 from statistics import median
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from las_mm.executors.triton import TritonExecutor
 from las_mm.layers import DynamicBlock, DynamicBottleneck
-from las_mm.models.backbone import DynamicBackbone
 from las_mm.models.resnet_torch import TorchLASResNet
+from las_mm.ops.cuda_graphs import capture
 
 WARM_UPS, ROUNDS = 3, 20
 DTYPES = {'fp32': torch.float32, 'tf32': torch.float32, 'fp16': torch.float16,
@@ -105,35 +104,12 @@ def graphed(machine: Machine, run: Callable[[], object], repeats: int = 1) -> Ca
     """A replay of a CUDA graph of so many runs; in a dry run the function itself."""
     if machine.dry:
         return run
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(WARM_UPS):
-            run()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for _ in range(repeats):
-            run()
-    return graph.replay
+    return capture(run, repeats)[0].replay
 
 
 def ratio(numerator: float | None, denominator: float | None) -> float | None:
     """Their quotient, None if one was not measured."""
     return None if numerator is None or denominator is None else numerator / denominator
-
-
-def smooth_mask(rate: float, grid: tuple[int, int], batch: int, seed: int) -> Tensor:
-    """(batch, 1, h, w) masks with connected regions, as trained maskers make; mean ``rate``."""
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.randn(batch, 1, 7, 9, generator=generator)
-    field = F.interpolate(coarse, grid, mode='bilinear', align_corners=False)
-    field += 0.05 * torch.randn(field.shape, generator=generator)
-    active = round(rate * field[0].numel())
-    order = field.flatten(1).argsort(1, descending=True)
-    mask = torch.zeros(batch, field[0].numel())
-    mask.scatter_(1, order[:, :active], 1.0)
-    return mask.view(field.shape)
 
 
 def make_backbone(machine: Machine, precision: str, depth: int = 101) -> TorchLASResNet:
@@ -145,41 +121,6 @@ def make_backbone(machine: Machine, precision: str, depth: int = 101) -> TorchLA
         nn.init.constant_(norm.weight, 0.3)  # or activations grow with depth beyond float16
     backbone = backbone.to(machine.device, DTYPES[precision])
     return backbone.eval().to(memory_format=torch.channels_last)
-
-
-@torch.no_grad()
-def decide_masks(backbone: DynamicBackbone, images: Tensor, target: float) -> dict[str, float]:
-    """Give every block a decided mask, all of one rate, so that the ratio of MACs is ``target``.
-
-    Returns:
-        The activation rate, the mean dilated rate, and the ratio F_dyn / F_stat that came out.
-    """
-    backbone.executor = 'dense'
-    for block in backbone.blocks:
-        block.masker.decided = None
-    backbone(images)
-    low, high = 0.0, 1.0
-    for _ in range(12):
-        rate = (low + high) / 2
-        found = _apply_rate(backbone, rate, len(images))
-        low, high = (rate, high) if found['macs_ratio'] < target else (low, rate)
-    return found
-
-
-def _apply_rate(backbone: DynamicBackbone, rate: float, batch: int) -> dict[str, float]:
-    for number, block in enumerate(backbone.blocks):
-        mask = smooth_mask(rate, tuple(block.trace.mask.shape[-2:]), batch, seed=number)
-        mask = mask.to(block.trace.mask)
-        block.masker.decided = mask
-        block.remember((mask,), block.trace.input_size)
-    rates = [trace.activation_rate.mean().item() for trace in backbone.traces]
-    dilated = [trace.dilated_rate.mean().item() for trace in backbone.traces]
-    cost, shares = backbone.cost(), [trace.shares for trace in backbone.traces]
-    return {
-        'activation_rate': sum(rates) / len(rates),
-        'dilated_rate': sum(dilated) / len(dilated),
-        'macs_ratio': float(cost.dynamic(shares).mean()) / cost.static,
-    }
 
 
 def make_block(
