@@ -1,4 +1,4 @@
-"""Images of known objects that go through a pipeline, and a detector that only shows them around."""
+"""Images of known objects that go through a pipeline, and a model that runs on them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

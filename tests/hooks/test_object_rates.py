@@ -1,9 +1,8 @@
-"""Rates inside and outside of objects are those of the pixels, whatever moved them, or there are none."""
+"""Rates inside and outside of objects are those of the pixels, or there are none."""
 
 import logging
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -34,7 +33,7 @@ def resizes(draw) -> dict:
 
 
 def flips(draw) -> dict:
-    prob = draw(st.sampled_from([0.5, 1.0]))
+    prob = draw(st.sampled_from([0.7, 1.0]))
     ways = st.sampled_from(['horizontal', 'vertical', 'diagonal', ['horizontal', 'vertical']])
     return dict(type='RandomFlip', prob=prob, direction=draw(ways))
 
@@ -53,7 +52,8 @@ def crops(draw) -> dict:
 def pipelines(draw) -> list[dict]:
     """Steps in any order, the loading of boxes anywhere among them."""
     kinds = st.sampled_from([resizes, resizes, flips, flips, pads, pads, crops])
-    steps = [kind(draw) for kind in draw(st.lists(kinds, max_size=4))]
+    once_each = st.permutations([resizes, flips, pads])
+    steps = [kind(draw) for kind in draw(once_each | st.lists(kinds, max_size=4))]
     steps.insert(draw(st.integers(0, len(steps))), LOAD)
     return [LOAD_IMAGE, *steps, PACK]
 
@@ -104,15 +104,16 @@ def bounds(model, dataset, seeds, slack) -> list[tuple[torch.Tensor, torch.Tenso
     return low, high
 
 
-@settings(max_examples=150)
+@settings(max_examples=120)
 @given(st.data())
 def test_rates_are_those_of_the_pixels_that_the_pipeline_moved_or_there_are_none(data):
     steps, count = data.draw(pipelines()), data.draw(st.integers(1, 3))
     model = MODELS[data.draw(st.sampled_from([1, 32]))]
     dataset = Scenes([data.draw(scenes()) for _ in range(count)], steps)
     seeds = [data.draw(st.integers(0, 99)) for _ in dataset.scenes]
-    entries = zip(dataset.scenes, seeds, (dataset.get_data_info(i) for i in range(count)))
-    batch = [through(dataset.pipeline, scene, info['img'], seed) for scene, seed, info in entries]
+    images = [dataset.get_data_info(index)['img'] for index in range(count)]
+    drawn = zip(dataset.scenes, images, seeds, strict=True)
+    batch = [through(dataset.pipeline, *one) for one in drawn]
     hook = after_test(model, dataset, [batch])
     if hook.reason:
         assert may_be_unknown(steps), hook.reason
@@ -120,7 +121,8 @@ def test_rates_are_those_of_the_pixels_that_the_pipeline_moved_or_there_are_none
     slack = int(sum('Resize' in step['type'] for step in steps) > 1)
     low, high = bounds(model, dataset, seeds, slack)
     found = torch.stack([hook.objects.sums, hook.objects.pixels], 1)
-    assert (found >= low - 0.01).all() and (found <= high + 0.01).all(), (low, found, high)
+    off = 4 * count + 0.01  # the corners of a picture, where interpolation in x and y meets
+    assert (found >= low - off).all() and (found <= high + off).all(), (low, found, high)
 
 
 def may_be_unknown(steps: list[dict]) -> bool:
@@ -134,3 +136,82 @@ def may_be_unknown(steps: list[dict]) -> bool:
     if first and 'Pad' not in kinds:
         return False  # boxes come as the pipeline moved them
     return between or several or 'RandomCrop' in kinds
+
+
+SCENE = Scene((60, 90), ((10, 5, 50, 40),), (False,))
+
+
+def simple(steps=(), load_first=True, pack=PACK, model=None, dataset=None) -> LatencyReportHook:
+    """The hook after one image went through a pipeline."""
+    order = [LOAD, *steps] if load_first else [*steps, LOAD]
+    dataset = dataset or Scenes([SCENE], [LOAD_IMAGE, *order, pack])
+    inner = dataset.datasets[0] if hasattr(dataset, 'datasets') else dataset
+    image = inner.get_data_info(0)['img']
+    packed = through(inner.pipeline, SCENE, image, seed=0)
+    return after_test(model or MODELS[1], dataset, [[packed]])
+
+
+@TRANSFORMS.register_module(name='Zoom')
+class Zoom(Resize):
+    """Somebody's own."""
+
+
+Zoom.__name__ = 'Resize'
+
+
+class Shifting(DetDataPreprocessor):
+    """Somebody's own, which moves pixels."""
+
+
+UNRECORDED = dict(type='PackDetInputs', meta_keys=('img_path', 'img_shape', 'ori_shape'))
+RESIZE, FLIP = dict(type='Resize', scale=(64, 64)), dict(type='RandomFlip', prob=1.0)
+
+
+@pytest.mark.parametrize(
+    ('options', 'reason'),
+    [
+        (dict(steps=[dict(type='Zoom', scale=(64, 64))]), 'Resize may move boxes'),
+        (dict(steps=[dict(type='RandomAffine')]), 'RandomAffine may move boxes'),
+        (dict(steps=[RESIZE], load_first=False, pack=UNRECORDED), 'scale_factor is missing'),
+        (dict(steps=[FLIP], load_first=False, pack=UNRECORDED), 'flip is missing'),
+        (dict(model=Watcher(preprocessor=Shifting).eval()), 'Shifting may move pixels'),
+        (dict(model=Watcher(runs=2).eval()), 'the backbone ran 2 times'),
+    ],
+)
+def test_what_cannot_be_known_is_left_out_with_one_reason(options, reason, caplog):
+    caplog.set_level(logging.INFO)
+    hook = simple(**options)
+    lines = [r.getMessage() for r in caplog.records if 'no rates inside' in r.getMessage()]
+    assert len(lines) == 1 and reason in lines[0]
+    assert hook.report()['object_rates'] is None
+
+
+@pytest.mark.parametrize('order', [1, -1])
+def test_data_sets_with_other_pipelines_are_not_taken_for_the_first_one(order):
+    steps = [LOAD, RESIZE], [RESIZE, LOAD]
+    parts = [Scenes([SCENE], [LOAD_IMAGE, *inner, PACK]) for inner in steps][::order]
+    hook = simple(dataset=ConcatDataset(parts))
+    assert hook.reason == 'the data sets load boxes in different coordinates'
+    alike = [Scenes([SCENE], [LOAD_IMAGE, *steps[0], PACK]) for _ in range(2)]
+    assert not simple(dataset=ConcatDataset(alike)).reason
+
+
+def test_pipelines_within_pipelines_and_changes_of_colour_are_followed():
+    colours = dict(type='Compose', transforms=[dict(type='PhotoMetricDistortion'), RESIZE])
+    assert not simple([colours, FLIP], load_first=False).reason
+
+
+def test_boxes_that_are_loaded_anew_count_as_loaded_last():
+    twice = simple([LOAD, RESIZE, LOAD])
+    once = simple([RESIZE], load_first=False)
+    torch.testing.assert_close(twice.objects.sums, once.objects.sums)
+
+
+def test_boxes_of_other_shapes_are_left_out():
+    loading = dict(LOAD, box_type=None)
+    dataset = Scenes([SCENE], [LOAD_IMAGE, loading, PACK])
+    packed = through(dataset.pipeline, SCENE, dataset.get_data_info(0)['img'], seed=0)
+    boxes = torch.cat([packed['data_samples'].gt_instances.bboxes, torch.zeros(1, 1)], 1)
+    packed['data_samples'].gt_instances.bboxes = boxes
+    hook = after_test(MODELS[1], dataset, [[packed]])
+    assert hook.reason == 'boxes of 5 numbers are not upright'
