@@ -9,10 +9,11 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from las_mm.checks import check_number
-from las_mm.layers import BlockTrace
 from las_mm.losses import bounds_loss, flops_loss, open_bounds
 from las_mm.models import DynamicBackbone
+from las_mm.models.backbone import classifier_macs
 
+from .learning import Forward, check_gradients, learns
 from .model_loss import ModelLossHook, training_progress
 from .sparsity_target import flops_ratios, make_target
 
@@ -25,7 +26,8 @@ class SparsityLossHook(ModelLossHook):
     backbone's predicted latency as a piecewise-linear function of its rates
     (:mod:`las_mm.latency.fit`); how well it fits the predictor is logged at the start.
 
-    Of a step that runs the backbone several times, the images of all forwards count.
+    Of a step that runs the backbone several times, the images of all forwards count that learn: in
+    training mode and with gradients, so not those of a teacher, or of averaged weights.
 
     Logged beside them: ``flops_ratio``, F_dyn / F_stat, the mean ``activation_rate``, and
     ``latency_ratio`` where latency is the target.
@@ -43,10 +45,13 @@ class SparsityLossHook(ModelLossHook):
             rate of all blocks that meets it.
         duration: Share of training after which the bounds are open.
         by_epoch: Whether the bounds move once per epoch instead of every iteration.
+        backbone: Name in the model of the dynamic backbone, such as ``'rgb.backbone'``, where it
+            trains several: one hook for each, whose entries then begin with that name.
 
     Raises:
         TypeError, ValueError: If an argument is not one of the allowed ones; before training, if
-            no rates meet the latency.
+            no rates meet the latency or several backbones learn; in training, if the backbone ran
+            in no forward to learn from.
 
     Example:
         >>> custom_hooks = [dict(type='SparsityLossHook', target=0.5)]
@@ -63,6 +68,7 @@ class SparsityLossHook(ModelLossHook):
         bounded: str = 'activation_rate',
         duration: float = 0.33,
         by_epoch: bool = False,
+        backbone: str | None = None,
     ) -> None:
         self.target = make_target(target)
         check_number('alpha', alpha, lambda a: a >= 0, '>= 0, 10 in the paper')
@@ -72,12 +78,13 @@ class SparsityLossHook(ModelLossHook):
             raise ValueError(f'bounded: got {bounded!r}; choose one of {", ".join(allowed)}')
         self.alpha = alpha
         self.bounds, self.bounded, self.duration = bounds, bounded, duration
-        self.by_epoch = by_epoch
+        self.by_epoch, self.backbone_name = by_epoch, backbone
 
     def prepare(self, model: nn.Module) -> None:
-        self.target.prepare(model, self.runner)
-        self.forwards: list[list[BlockTrace]] = []  # of a step
-        self.backbone_handle = self.target.backbone.register_forward_hook(self._keep_traces)
+        self.target.prepare(model, self.runner, self.backbone_name)
+        self.extra_macs = classifier_macs(model)
+        self.forwards: list[Forward] = []  # of a step
+        self.backbone_handle = self.target.backbone.register_forward_hook(self._keep_forward)
 
     def after_train(self, runner: Runner) -> None:
         super().after_train(runner)
@@ -87,15 +94,24 @@ class SparsityLossHook(ModelLossHook):
         self.forwards.clear()
 
     @torch.compiler.disable
-    def _keep_traces(self, backbone: DynamicBackbone, args: tuple, outs: Any) -> None:
-        """A model may run its backbone several times in a step: all of them count."""
-        self.forwards.append(backbone.traces)
+    def _keep_forward(self, backbone: DynamicBackbone, args: tuple, outs: Any) -> None:
+        """A model may run its backbone several times in a step, at several sizes."""
+        if learns(backbone):
+            traces = backbone.traces
+            check_gradients(backbone, traces)
+            self.forwards.append(Forward(traces, backbone.cost(self.extra_macs, traces)))
 
     def extra_losses(self, model: nn.Module, inputs: Any) -> dict[str, Tensor]:
         name, forwards = self.target.name, self.forwards
+        if not forwards:
+            raise ValueError(
+                f'SparsityLossHook: the backbone of the {type(model).__name__} ran in no forward '
+                'to learn from, in training mode and with gradients; name the one that does, such '
+                "as backbone='student.backbone', or leave the hook out"
+            )
         rates = global_mean(mean_rates(forwards))
         ratio, block_ratios = map(global_mean, self.target.ratios(forwards))
-        flops_ratio, _ = flops_ratios(model, self.target.backbone, forwards)
+        flops_ratio, _ = flops_ratios(forwards)
         losses = {
             f'loss_{name}': self.alpha * flops_loss(ratio, self.target.value),
             'flops_ratio': global_mean(flops_ratio.detach()),
@@ -110,12 +126,13 @@ class SparsityLossHook(ModelLossHook):
             progress = training_progress(self.runner, self.by_epoch)
             limits = open_bounds(progress, start, self.duration)
             losses['loss_bounds'] = self.alpha * bounds_loss(bounded, *limits)
-        return losses
+        prefix = f'{self.backbone_name}.' if self.backbone_name else ''
+        return {f'{prefix}{name}': value for name, value in losses.items()}
 
 
-def mean_rates(forwards: list[list[BlockTrace]]) -> Tensor:
+def mean_rates(forwards: list[Forward]) -> Tensor:
     """(blocks,) activation rate of each block, over the images of all forwards."""
-    rates = [torch.stack([trace.activation_rate for trace in traces]) for traces in forwards]
+    rates = [torch.stack([trace.activation_rate for trace in f.traces]) for f in forwards]
     return torch.cat(rates, 1).mean(1)
 
 

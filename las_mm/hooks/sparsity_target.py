@@ -12,10 +12,9 @@ from las_mm.checks import check_number
 from las_mm.config.input_size import configured_input_size
 from las_mm.latency.description import require_description
 from las_mm.latency.fit import fit_latency, uniform_shares
-from las_mm.layers import BlockTrace
-from las_mm.models import DynamicBackbone
-from las_mm.models.backbone import classifier_macs, find_backbone
 from latency_predictor import LatencyModel
+
+from .learning import Forward, learning_backbone
 
 KEYS = ('latency', 'latency_ms', 'device', 'input_size', 'precision')
 
@@ -33,16 +32,22 @@ class Target(ABC):
     value: float
     rate: float
 
-    def prepare(self, model: nn.Module, runner: Runner) -> None:
-        """Look at the model once, before its first forward."""
-        self.model, self.backbone = model, find_backbone(model)
+    def prepare(self, model: nn.Module, runner: Runner, backbone: str | None = None) -> None:
+        """Look at the model once, before its first forward.
+
+        Args:
+            model: The model.
+            runner: What trains it.
+            backbone: Name of the backbone to pull there, see :func:`learning_backbone`.
+        """
+        self.backbone = learning_backbone(model, backbone)
 
     @abstractmethod
-    def ratios(self, forwards: list[list[BlockTrace]]) -> tuple[Tensor, Tensor]:
+    def ratios(self, forwards: list[Forward]) -> tuple[Tensor, Tensor]:
         """The network's ratio, a scalar, and each block's, (blocks,), over the images of a step.
 
         Args:
-            forwards: The traces of each forward of the backbone.
+            forwards: The forwards of the backbone to learn from.
         """
 
 
@@ -55,24 +60,15 @@ class FlopsTarget(Target):
         check_number('target', ratio, lambda t: 0 < t <= 1, 'in (0, 1], such as 0.5')
         self.value = self.rate = ratio
 
-    def ratios(self, forwards: list[list[BlockTrace]]) -> tuple[Tensor, Tensor]:
-        return flops_ratios(self.model, self.backbone, forwards)
+    def ratios(self, forwards: list[Forward]) -> tuple[Tensor, Tensor]:
+        return flops_ratios(forwards)
 
 
-def flops_ratios(
-    model: nn.Module, backbone: DynamicBackbone, forwards: list[list[BlockTrace]]
-) -> tuple[Tensor, Tensor]:
-    """F_dyn / F_stat of a network, a scalar, and of its blocks, (blocks,): means over images.
-
-    Args:
-        model: The model, whose classifier counts.
-        backbone: Its backbone.
-        forwards: The traces of each forward of the backbone.
-    """
+def flops_ratios(forwards: list[Forward]) -> tuple[Tensor, Tensor]:
+    """F_dyn / F_stat of a network, a scalar, and of its blocks, (blocks,): means over images."""
     network, blocks = [], []
-    for traces in forwards:
-        cost = backbone.cost(classifier_macs(model), traces)
-        shares = [trace.shares for trace in traces]
+    for forward in forwards:
+        cost, shares = forward.cost, [trace.shares for trace in forward.traces]
         network.append(torch.as_tensor(cost.dynamic(shares) / cost.static))
         pairs = zip(cost.blocks, shares, strict=True)
         blocks.append(torch.stack([torch.as_tensor(b.dynamic(s) / b.static) for b, s in pairs]))
@@ -104,8 +100,8 @@ class LatencyTarget(Target):
         self.target = target
         self.predictor = LatencyModel(target['device'], target.get('precision', 'fp32'))
 
-    def prepare(self, model: nn.Module, runner: Runner) -> None:
-        super().prepare(model, runner)
+    def prepare(self, model: nn.Module, runner: Runner, backbone: str | None = None) -> None:
+        super().prepare(model, runner, backbone)
         size = self.target.get('input_size') or configured_input_size(runner.cfg)
         network = require_description(self.backbone, (size[0], size[1]))
         fit = fit_latency(self.predictor, network)
@@ -128,8 +124,8 @@ class LatencyTarget(Target):
             *(self.rate, 100 * fit.error, 100 * fit.block_error),
         )
 
-    def ratios(self, forwards: list[list[BlockTrace]]) -> tuple[Tensor, Tensor]:
-        blocks = zip(*forwards, strict=True)
+    def ratios(self, forwards: list[Forward]) -> tuple[Tensor, Tensor]:
+        blocks = zip(*(forward.traces for forward in forwards), strict=True)
         shares = [mean_shares([trace.shares for trace in traces]) for traces in blocks]
         return self.fit.ratio(shares), self.fit.block_ratios(shares)
 
