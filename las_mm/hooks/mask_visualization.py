@@ -91,13 +91,15 @@ class MaskVisualizationHook(Hook):
             )
         model = unwrapped(runner.model)
         self.runner, self.seen, self.drawn, self.doubt = runner, 0, 0, ''
-        if self._watch is not None:  # of a test that was interrupted
-            self._watch.remove()
+        self._detach()  # where a test before was interrupted
         self._watch = ViewWatch(model, find_backbone(model, self.backbone_name), self._see)
 
-    def after_test(self, runner: Runner) -> None:
+    def _detach(self) -> None:
         if self._watch is not None:
             self._watch.remove()
+
+    def after_test(self, runner: Runner) -> None:
+        self._detach()
         if not self.drawn and is_main_process():
             raise ValueError(
                 'MaskVisualizationHook: no picture was drawn, as the backbone ran in no '
@@ -111,7 +113,11 @@ class MaskVisualizationHook(Hook):
             wanted = self.seen % self.interval == 0
             self.seen += 1
             if wanted and (self.limit is None or self.drawn < self.limit):
-                self._draw(view)
+                try:
+                    self._draw(view)
+                except Exception:  # the test ends, and whoever tests the model next is not watched
+                    self._detach()
+                    raise
                 self.drawn += 1
 
     def _draw(self, view: View) -> None:
