@@ -43,7 +43,7 @@ class Step:
         """What comes before the convolution."""
         return self._normalise(x) if self.norm_first else x
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def run(self, x: Tensor) -> Tensor:
         """Dense, (N, C, H, W) -> (N, C', H', W')."""
         x = self.op(self.prepare(x))
         return x if self.norm_first else self._normalise(x)

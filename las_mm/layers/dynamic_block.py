@@ -144,7 +144,7 @@ class DynamicBlock(nn.Module):
         branch = self.branch
         *steps, last = branch.steps
         for step in steps:
-            x = step(x)
+            x = step.run(x)
         if branch.gate is not None:
             x = branch.gate(x, pixels)
         return last.op(last.prepare(x))
