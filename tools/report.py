@@ -64,7 +64,7 @@ def make_gallery(cfg: Config, checkpoint: str, args: argparse.Namespace) -> list
     gallery = []
     for path in spread(files, args.limit):
         found = predictor(path)
-        masks = mask_panels(found.image, found.traces, args.level)
+        masks = mask_panels(found.image, found.traces, args.level, input_size=found.input_size)
         gallery.append(gallery_image(path.name, found.painted, masks))
     return gallery
 

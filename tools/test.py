@@ -14,12 +14,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmengine.config import Config, ConfigDict
+from mmengine.registry import HOOKS
 
 from las_mm.cli import add_common_arguments, build_runner, load_config, run_cli
 from las_mm.config_parts import by_names, innermost_datasets, type_name
 from las_mm.data.datasets import require_data
 from las_mm.executors import check_executor
-from las_mm.hooks import OptimizeHook
+from las_mm.hooks import LatencyReportHook, OptimizeHook
 
 NMS = dict(type='nms', iou_threshold=0.5)
 TTA_MODELS = {  # by default scope, where a config has no tta_model
@@ -48,13 +49,31 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def is_report(hook: object, scope: str | None) -> bool:
+    """Whether an entry of ``custom_hooks`` is a latency report, or one that a user made of it."""
+    kind = hook.get('type') if isinstance(hook, dict) else type(hook)
+    if isinstance(kind, str):
+        with HOOKS.switch_scope_and_registry(scope) as registry:
+            kind = registry.get(kind)
+    return isinstance(kind, type) and issubclass(kind, LatencyReportHook)
+
+
 def set_latency_report(cfg: Config, devices: str | None, measure: bool) -> None:
-    """Make sure that the config reports latency, as asked for."""
-    hooks = cfg.get('custom_hooks') or []
-    report = next((hook for hook in hooks if type_name(hook) == 'LatencyReportHook'), None)
+    """Make sure that the config reports latency, once, as asked for.
+
+    Raises:
+        ValueError: If flags are to change a hook that is an object already.
+    """
+    hooks, scope = cfg.get('custom_hooks') or [], cfg.get('default_scope')
+    report = next((hook for hook in hooks if is_report(hook, scope)), None)
     if report is None:
         report = ConfigDict(type='LatencyReportHook')
         hooks.append(report)
+    if not isinstance(report, dict) and (devices is not None or measure):
+        raise ValueError(
+            f'--devices, --measure: custom_hooks has a {type(report).__name__} that is '
+            'made already; give it as a dict, or set its devices and measure there'
+        )
     if devices is not None:
         report['devices'] = [name.strip() for name in devices.split(',') if name.strip()]
     if measure:

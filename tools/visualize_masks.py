@@ -47,7 +47,9 @@ def main() -> None:
     rows = []
     for path in image_files(args.images)[: args.limit]:
         prediction = predictor(path)
-        masks = mask_panels(prediction.image, prediction.traces, args.level)
+        masks = mask_panels(
+            prediction.image, prediction.traces, args.level, input_size=prediction.input_size
+        )
         rows.append([MaskPanel(path.name, prediction.painted), *masks])
     out = Path(args.out or Path(cfg.work_dir) / 'masks.png')
     save_figure(draw_grid(rows, args.columns), out)

@@ -8,10 +8,9 @@ import torch
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.fileio import dump
 from mmengine.hooks import Hook
-from mmengine.model import BaseTTAModel
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from torch import Tensor, nn
+from torch import Tensor
 
 from las_mm.inference import measure_backbone
 from las_mm.latency.description import describe_backbone
@@ -22,7 +21,9 @@ from las_mm.reports.run_record import plain_metrics, run_record
 from latency_predictor import load_device
 
 from .model_loss import unwrapped
-from .views import View, ViewWatch, boxes_in_input, frame_of_boxes
+from .placement import Placed, Placement, Unknown, pipelines_of, placement_of
+from .twins import refuse_twins
+from .views import View, ViewWatch
 
 
 @HOOKS.register_module()
@@ -31,8 +32,10 @@ class LatencyReportHook(Hook):
 
     The report goes to the log as text, to ``latency_report.json`` in the work dir, and to the
     visualizer as scalars; the file also has the test's metrics, config, checkpoint and versions.
-    Rates are averages over images; where the data samples carry
-    ground-truth boxes, the rates inside and outside of them are reported, too.
+    Rates are averages over images. Where the data samples carry ground-truth boxes, the rates
+    inside and outside of them are reported, too: of the picture's pixels without any padding, boxes
+    of crowds left out; where it is not known which pixels these are, there are none, and the log
+    says why.
 
     Args:
         devices: Names or description files of devices to predict for.
@@ -46,8 +49,8 @@ class LatencyReportHook(Hook):
             semi-supervised detector predicts with.
 
     Raises:
-        ValueError: If a device is unknown, or it is unclear which backbone to report; raised before
-            the test starts.
+        ValueError: If a device is unknown, it is unclear which backbone to report, or two hooks
+            would write the same file; raised before the test starts.
 
     Example:
         >>> custom_hooks = [dict(type='LatencyReportHook', devices=['v100', 'tx2'])]
@@ -72,38 +75,54 @@ class LatencyReportHook(Hook):
         self.measure, self.file_name, self.backbone_name = measure, file_name, backbone
 
     def before_test(self, runner: Runner) -> None:
+        refuse_twins(self, runner, 'file_name')
         model = unwrapped(runner.model)
+        self.detach()  # where a test before was interrupted
+        self.logger = runner.logger
         self.backbone = find_backbone(model, self.backbone_name)
         self.extra_macs = classifier_macs(model)
         self.meter, self.objects = RateMeter(), ObjectRateMeter()
-        self._handle = self.backbone.register_forward_hook(self._after_backbone)
-        self._objects_watch = self._watch_objects(runner, model)
+        self.views, self.reason = 0, ''
+        self._handles: list[Any] = [self.backbone.register_forward_hook(self._after_backbone)]
+        try:
+            self.placement: Placement = placement_of(pipelines_of(runner.test_dataloader))
+        except Unknown as unknown:
+            self._leave_objects_out(str(unknown))
+        else:
+            self._handles.append(ViewWatch(model, self.backbone, self._see))
 
-    def _watch_objects(self, runner: Runner, model: nn.Module) -> ViewWatch | None:
-        """Tell the masks of each forward to the boxes in it, if it is known where these are."""
-        frame, reason = frame_of_boxes(_pipeline_of(runner.test_dataloader))
-        if isinstance(model, BaseTTAModel):
-            frame, reason = None, 'test-time augmentation shows every image several times'
-        if frame is None:
-            runner.logger.info('no rates inside and outside of objects: %s', reason)
-            return None
+    def detach(self) -> None:
+        """Stop looking at the model."""
+        for handle in getattr(self, '_handles', []):
+            handle.remove()
+        self._handles = []
 
-        def tell(views: list[View]) -> None:
-            maps = rate_map(views[0].traces, views[0].input_size)
-            for rates, view in zip(maps, views, strict=True):
-                if 'gt_instances' not in view.sample:
-                    continue
-                height, width = view.sample.img_shape[:2]
-                if height <= rates.shape[0] and width <= rates.shape[1]:
-                    boxes = boxes_in_input(view.sample, frame).to(rates.device)
-                    self.objects.update(rates[:height, :width], boxes)
+    def _leave_objects_out(self, reason: str) -> None:
+        if not self.reason:
+            self.logger.info('no rates inside and outside of objects: %s', reason)
+        self.reason = self.reason or reason
 
-        return ViewWatch(model, self.backbone, tell)
+    @torch.no_grad()
+    def _see(self, views: list[View]) -> None:
+        """Hold the masks of a forward against the boxes in it."""
+        self.views += len(views)
+        if self.reason:
+            return
+        maps = rate_map(views[0].traces, views[0].input_size)
+        for rates, view in zip(maps, views, strict=True):
+            try:
+                placed = place(view, self.placement)
+            except Unknown as unknown:
+                self._leave_objects_out(str(unknown))
+                return
+            x1, y1, x2, y2 = placed.picture
+            placed = placed.in_picture()
+            self.objects.update(rates[y1:y2, x1:x2], placed.boxes, placed.ignored)
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        self._handle.remove()
-        if self._objects_watch is not None:
-            self._objects_watch.detach()
+        self.detach()
+        if self.views != self.meter.images:
+            self._leave_objects_out("the model predicts otherwise than by forward(mode='predict')")
         report = self.report()
         if not is_main_process():
             return
@@ -119,10 +138,12 @@ class LatencyReportHook(Hook):
 
     def report(self) -> dict[str, Any]:
         """The report of all processes' images."""
-        meter, objects = RateMeter(), ObjectRateMeter()
-        for other_meter, other_objects in all_gather_object((self.meter, self.objects)):
+        meter, objects, reasons = RateMeter(), ObjectRateMeter(), []
+        seen = (self.meter, self.objects, self.reason)
+        for other_meter, other_objects, reason in all_gather_object(seen):
             meter.merge(other_meter)
             objects.merge(other_objects)
+            reasons.append(reason)
         if not meter.images:
             raise ValueError(
                 'LatencyReportHook: the dynamic backbone did not run in the test; name the one '
@@ -138,7 +159,7 @@ class LatencyReportHook(Hook):
             self.precision,
             self.backbone.channel_groups,
         )
-        report['object_rates'] = objects.summary()
+        report['object_rates'] = None if any(reasons) else objects.summary()
         return report
 
     @torch.no_grad()
@@ -147,6 +168,21 @@ class LatencyReportHook(Hook):
         self.meter.update(backbone.traces, cost, backbone.input_size)
         if self.measure:
             self._image = args[0][-1:]
+
+
+def place(view: View, placement: Placement) -> Placed:
+    """Where the objects of a view lie.
+
+    Raises:
+        Unknown: If that cannot be known.
+    """
+    if view.doubt:
+        raise Unknown(view.doubt)
+    placed = placement.place(view.sample)
+    given, said = tuple(view.picture.shape[-2:]), tuple(view.sample.img_shape[:2])
+    if given != said:
+        raise Unknown(f'img_shape is {said}, the image itself {given}')
+    return placed
 
 
 def measured_row(backbone: DynamicBackbone, image: Tensor) -> dict[str, Any]:
@@ -159,12 +195,3 @@ def measured_row(backbone: DynamicBackbone, image: Tensor) -> dict[str, Any]:
         'dynamic_ms': dynamic,
         'ratio': dynamic / static,
     }
-
-
-def _pipeline_of(loader: Any) -> Any:
-    """The pipeline of a data loader's data set, which others may wrap."""
-    dataset = getattr(loader, 'dataset', None)
-    while dataset is not None and not hasattr(dataset, 'pipeline'):
-        inner = getattr(dataset, 'datasets', None)
-        dataset = inner[0] if inner else getattr(dataset, 'dataset', None)
-    return getattr(dataset, 'pipeline', None)

@@ -48,7 +48,7 @@ class ModelLossHook(Hook):
 
     Raises:
         ValueError: In training, if a step is taken without ``forward(mode='loss')`` of the model:
-            the entries would be missing.
+            the entries would be missing; or if its losses have an entry of the same name.
     """
 
     priority = 'NORMAL'
@@ -100,5 +100,12 @@ class ModelLossHook(Hook):
     def _after_forward(self, model: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
         if kwargs.get('mode') == 'loss':
             inputs = args[0] if args else kwargs['inputs']
-            output.update(self.extra_losses(model, inputs))
+            extra = self.extra_losses(model, inputs)
+            taken = next((name for name in extra if name in output), None)
+            if taken:
+                raise ValueError(
+                    f'{type(self).__name__}: {taken} is among the losses already, of the model or '
+                    'of another hook; leave one of them out, or give each its backbone'
+                )
+            output.update(extra)
             self.added = True

@@ -9,10 +9,12 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from las_mm.checks import check_number
-from las_mm.layers import CHANNELS, SITES, BlockTrace
+from las_mm.layers import CHANNELS, SITES
 from las_mm.losses import bounds_loss, flops_loss, open_bounds
 from las_mm.models import DynamicBackbone
+from las_mm.models.backbone import classifier_macs
 
+from .learning import Forward, check_gradients, learns
 from .model_loss import ModelLossHook, training_progress
 from .sparsity_target import flops_ratios, make_target
 
@@ -25,7 +27,8 @@ class SparsityLossHook(ModelLossHook):
     backbone's predicted latency as a piecewise-linear function of its rates
     (:mod:`las_mm.latency.fit`); how well it fits the predictor is logged at the start.
 
-    Of a step that runs the backbone several times, the images of all forwards count.
+    Of a step that runs the backbone several times, the images of all forwards count that learn: in
+    training mode and with gradients, so not those of a teacher, or of averaged weights.
 
     Logged beside them: ``flops_ratio``, F_dyn / F_stat, the mean ``activation_rate`` of pixels and
     ``channel_rate``, and ``latency_ratio`` where latency is the target.
@@ -48,10 +51,13 @@ class SparsityLossHook(ModelLossHook):
             :mod:`las_mm.accounting.released`, to repeat its runs: True or ``'laudnet'`` for
             LAUDNet's, ``'lasnet'`` for LASNet's. ``bounded`` and ``by_epoch`` then are theirs, too,
             if they are not given.
+        backbone: Name in the model of the dynamic backbone, such as ``'rgb.backbone'``, where it
+            trains several: one hook for each, whose entries then begin with that name.
 
     Raises:
         TypeError, ValueError: If an argument is not one of the allowed ones; before training, if
-            no rates meet the latency.
+            no rates meet the latency or several backbones learn; in training, if the backbone ran
+            in no forward to learn from.
 
     Example:
         >>> custom_hooks = [dict(type='SparsityLossHook', target=0.5)]
@@ -69,6 +75,7 @@ class SparsityLossHook(ModelLossHook):
         duration: float = 0.33,
         by_epoch: bool | None = None,
         as_released: bool | str = False,
+        backbone: str | None = None,
     ) -> None:
         self.target = make_target(target, as_released)
         check_number('alpha', alpha, lambda a: a >= 0, '>= 0, 10 in the paper')
@@ -80,11 +87,13 @@ class SparsityLossHook(ModelLossHook):
         self.alpha = alpha
         self.bounds, self.bounded, self.duration = bounds, bounded, duration
         self.by_epoch = bool(as_released) if by_epoch is None else by_epoch
+        self.backbone_name = backbone
 
     def prepare(self, model: nn.Module) -> None:
-        self.target.prepare(model, self.runner)
-        self.forwards: list[list[BlockTrace]] = []  # of a step
-        self.backbone_handle = self.target.backbone.register_forward_hook(self._keep_traces)
+        self.target.prepare(model, self.runner, self.backbone_name)
+        self.extra_macs = classifier_macs(model)
+        self.forwards: list[Forward] = []  # of a step
+        self.backbone_handle = self.target.backbone.register_forward_hook(self._keep_forward)
 
     def after_train(self, runner: Runner) -> None:
         super().after_train(runner)
@@ -94,15 +103,25 @@ class SparsityLossHook(ModelLossHook):
         self.forwards.clear()
 
     @torch.compiler.disable
-    def _keep_traces(self, backbone: DynamicBackbone, args: tuple, outs: Any) -> None:
-        """A model may run its backbone several times in a step: all of them count."""
-        self.forwards.append(backbone.traces)
+    def _keep_forward(self, backbone: DynamicBackbone, args: tuple, outs: Any) -> None:
+        """A model may run its backbone several times in a step, at several sizes."""
+        if learns(backbone):
+            traces = backbone.traces
+            check_gradients(backbone, traces)
+            cost = backbone.cost(self.extra_macs, traces)
+            self.forwards.append(Forward(traces, cost, backbone.stem_sizes))
 
     def extra_losses(self, model: nn.Module, inputs: Any) -> dict[str, Tensor]:
         name, forwards = self.target.name, self.forwards
+        if not forwards:
+            raise ValueError(
+                f'SparsityLossHook: the backbone of the {type(model).__name__} ran in no forward '
+                'to learn from, in training mode and with gradients; name the one that does, such '
+                "as backbone='student.backbone', or leave the hook out"
+            )
         rates = {axis: global_mean(r) for axis, r in mean_rates(forwards).items()}
         ratio, block_ratios = map(global_mean, self.target.ratios(forwards))
-        flops_ratio, _ = flops_ratios(model, self.target.backbone, forwards)
+        flops_ratio, _ = flops_ratios(forwards)
         losses = {
             f'loss_{name}': self.alpha * flops_loss(ratio, self.target.value),
             'flops_ratio': global_mean(flops_ratio.detach()),
@@ -111,7 +130,8 @@ class SparsityLossHook(ModelLossHook):
         }
         if self.bounds:
             losses['loss_bounds'] = self.alpha * self._bounds(rates, block_ratios)
-        return losses
+        prefix = f'{self.backbone_name}.' if self.backbone_name else ''
+        return {f'{prefix}{name}': value for name, value in losses.items()}
 
     def _bounds(self, rates: dict[str, Tensor], block_ratios: Tensor) -> Tensor:
         """L_bounds; the mean over axes of what their rates' would be, where rates are bounded."""
@@ -132,14 +152,14 @@ class SparsityLossHook(ModelLossHook):
 RATES = {SITES: 'activation_rate', CHANNELS: 'channel_rate'}
 
 
-def mean_rates(forwards: list[list[BlockTrace]]) -> dict[str, Tensor]:
+def mean_rates(forwards: list[Forward]) -> dict[str, Tensor]:
     """The rate of each block that decides on an axis, over the images of all forwards.
 
     Returns:
         (blocks,) by the axis: ``'sites'``, which includes blocks computed whole or not at all, and
         ``'channels'``.
     """
-    blocks = [list(traces) for traces in zip(*forwards, strict=True)]
+    blocks = list(zip(*(forward.traces for forward in forwards), strict=True))
     pixels = [[t.activation_rate for t in traces] for traces in blocks if traces[0].spatial]
     channels = [[t.channel_rate for t in traces] for traces in blocks if traces[0].channels]
     found = {SITES: pixels, CHANNELS: channels}

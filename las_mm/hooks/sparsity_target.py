@@ -14,10 +14,10 @@ from las_mm.checks import check_number
 from las_mm.config.input_size import configured_input_size
 from las_mm.latency.description import require_description
 from las_mm.latency.fit import fit_latency, uniform_shares
-from las_mm.layers import BlockTrace
 from las_mm.models import DynamicBackbone
-from las_mm.models.backbone import classifier_macs, find_backbone
 from latency_predictor import LatencyModel
+
+from .learning import Forward, learning_backbone
 
 KEYS = ('latency', 'latency_ms', 'device', 'input_size', 'precision')
 
@@ -35,16 +35,22 @@ class Target(ABC):
     value: float
     rate: float
 
-    def prepare(self, model: nn.Module, runner: Runner) -> None:
-        """Look at the model once, before its first forward."""
-        self.model, self.backbone = model, find_backbone(model)
+    def prepare(self, model: nn.Module, runner: Runner, backbone: str | None = None) -> None:
+        """Look at the model once, before its first forward.
+
+        Args:
+            model: The model.
+            runner: What trains it.
+            backbone: Name of the backbone to pull there, see :func:`learning_backbone`.
+        """
+        self.model, self.backbone = model, learning_backbone(model, backbone)
 
     @abstractmethod
-    def ratios(self, forwards: list[list[BlockTrace]]) -> tuple[Tensor, Tensor]:
+    def ratios(self, forwards: list[Forward]) -> tuple[Tensor, Tensor]:
         """The network's ratio, a scalar, and each block's, (blocks,), over the images of a step.
 
         Args:
-            forwards: The traces of each forward of the backbone.
+            forwards: The forwards of the backbone to learn from.
         """
 
 
@@ -58,26 +64,26 @@ class FlopsTarget(Target):
         self.value = self.rate = ratio
         self.code = code
 
-    def ratios(self, forwards: list[list[BlockTrace]]) -> tuple[Tensor, Tensor]:
+    def ratios(self, forwards: list[Forward]) -> tuple[Tensor, Tensor]:
         if self.code is None:
-            return flops_ratios(self.model, self.backbone, forwards)
-        ratios = [as_released(self.model, self.backbone, t, self.code) for t in forwards]
+            return flops_ratios(forwards)
+        ratios = [as_released(self.model, self.backbone, f, self.code) for f in forwards]
         blocks = torch.stack([r.blocks for r in ratios])
         return torch.stack([r.network for r in ratios]).mean(), blocks.mean(0)
 
 
 def as_released(
-    model: nn.Module, backbone: DynamicBackbone, traces: list[BlockTrace], code: str
+    model: nn.Module, backbone: DynamicBackbone, forward: Forward, code: str
 ) -> ReleasedRatios:
     """The ratios of one forward as the authors' training code counts them.
 
     Args:
         model: The model; a classifier's average pooling and linear layers count.
         backbone: Its backbone.
-        traces: Those of the forward.
+        forward: One of its forwards.
         code: Whose code, see :mod:`las_mm.accounting.released`.
     """
-    fixed = released_fixed_macs(backbone.stem_sizes)
+    fixed, traces = released_fixed_macs(forward.stem_sizes), forward.traces
     head = getattr(model, 'head', None)
     linear = [] if head is None else [m for m in head.modules() if isinstance(m, nn.Linear)]
     if not linear:
@@ -88,27 +94,18 @@ def as_released(
     return released_ratios(backbone.blocks, traces, fixed, code, extra)
 
 
-def flops_ratios(
-    model: nn.Module, backbone: DynamicBackbone, forwards: list[list[BlockTrace]]
-) -> tuple[Tensor, Tensor]:
-    """F_dyn / F_stat of a network, a scalar, and of its blocks, (blocks,): means over images.
-
-    Args:
-        model: The model, whose classifier counts.
-        backbone: Its backbone.
-        forwards: The traces of each forward of the backbone.
-    """
+def flops_ratios(forwards: list[Forward]) -> tuple[Tensor, Tensor]:
+    """F_dyn / F_stat of a network, a scalar, and of its blocks, (blocks,): means over images."""
     network, blocks = [], []
-    for traces in forwards:
-        cost = backbone.cost(classifier_macs(model), traces)
-        shares = [trace.shares for trace in traces]
+    for forward in forwards:
+        cost, shares = forward.cost, [trace.shares for trace in forward.traces]
         network.append(torch.as_tensor(cost.dynamic(shares) / cost.static))
-        pairs = zip(cost.blocks, traces, strict=True)
+        pairs = zip(cost.blocks, forward.traces, strict=True)
         # A block that decides on nothing has one ratio for all images.
         ratios = [
             t.activation_rate.new_ones(()) * (b.dynamic(t.shares) / b.static) for b, t in pairs
         ]
-        blocks.append(torch.stack([r.expand(traces[0].images) for r in ratios]))
+        blocks.append(torch.stack([r.expand(forward.traces[0].images) for r in ratios]))
     return torch.cat(network).mean(), torch.cat(blocks, 1).mean(1)
 
 
@@ -137,8 +134,8 @@ class LatencyTarget(Target):
         self.target = target
         self.predictor = LatencyModel(target['device'], target.get('precision', 'fp32'))
 
-    def prepare(self, model: nn.Module, runner: Runner) -> None:
-        super().prepare(model, runner)
+    def prepare(self, model: nn.Module, runner: Runner, backbone: str | None = None) -> None:
+        super().prepare(model, runner, backbone)
         size = self.target.get('input_size') or configured_input_size(runner.cfg)
         network = require_description(self.backbone, (size[0], size[1]))
         fit = fit_latency(self.predictor, network)
@@ -161,8 +158,8 @@ class LatencyTarget(Target):
             *(self.rate, 100 * fit.error, 100 * fit.block_error),
         )
 
-    def ratios(self, forwards: list[list[BlockTrace]]) -> tuple[Tensor, Tensor]:
-        blocks = zip(*forwards, strict=True)
+    def ratios(self, forwards: list[Forward]) -> tuple[Tensor, Tensor]:
+        blocks = zip(*(forward.traces for forward in forwards), strict=True)
         shares = [mean_shares([trace.shares for trace in traces]) for traces in blocks]
         return self.fit.ratio(shares), self.fit.block_ratios(shares)
 

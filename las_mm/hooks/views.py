@@ -1,6 +1,6 @@
-"""Views: which masks, pictures and boxes belong to one forward of a test, and to each other."""
+"""Views: which masks, pictures and data samples belong to one forward of a test."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,15 +11,12 @@ from torch import Tensor, nn
 from las_mm.layers import BlockTrace
 from las_mm.models import DynamicBackbone
 
-# Steps of test pipelines by what they do to coordinates. A step of another name may do anything.
-RESIZING = {'Resize', 'FixScaleResize', 'ResizeEdge', 'RandomResize', 'RandomChoiceResize'}
-FLIPPING = {'RandomFlip', 'Flip'}
-KEEPING = {
-    *('LoadImageFromFile', 'LoadImageFromNDArray', 'LoadMultiChannelImageFromFiles'),
-    *('Pad', 'Normalize', 'PhotoMetricDistortion', 'PackDetInputs', 'PackInputs', 'ToTensor'),
+# Preprocessors that add to an image on the right and below, and leave its pixels where they are.
+PADDING_ONLY = {
+    *('ImgDataPreprocessor', 'DetDataPreprocessor', 'BoxInstDataPreprocessor'),
+    *('ClsDataPreprocessor', 'MultiBranchDataPreprocessor'),
 }
-LOADING = {'LoadAnnotations', 'LoadPanopticAnnotations'}
-ORIGINAL, INPUT = 'original', 'input'
+OWNERS = {'mmengine', 'mmdet', 'mmpretrain'}
 
 
 @dataclass(frozen=True)
@@ -27,19 +24,21 @@ class View:
     """One image in one forward.
 
     Attributes:
-        picture: (3, H, W) as it was loaded, padded nowhere; None if it did not pass through the
-            model's data preprocessor.
-        sample: Its data sample, ground truth and predictions among it.
+        picture: (C, H, W), the upper left part of the backbone's input: as it was loaded, padded
+            nowhere, or, if there is a doubt, as the backbone saw it.
+        sample: Its data sample, ground truth and predictions among it; None if it is not known.
         traces: What each block of the backbone did in that forward.
         index: The image's place in the batch of that forward.
         input_size: (H, W) of the backbone's input.
+        doubt: Why what the sample says of pixels may not be so of the picture; None if it is.
     """
 
-    picture: Tensor | None
+    picture: Tensor
     sample: Any
     traces: list[BlockTrace]
     index: int
     input_size: tuple[int, int]
+    doubt: str | None
 
 
 class ViewWatch:
@@ -48,57 +47,99 @@ class ViewWatch:
     Args:
         model: A model, or a wrapper of one, such as that of test-time augmentation.
         backbone: Its dynamic backbone.
-        tell: Called with the views of a forward in which the backbone ran exactly once.
+        tell: Called with the views of a forward; where the backbone ran several times in it, those
+            of the last time, with a doubt.
     """
 
     def __init__(
-        self, model: nn.Module, backbone: DynamicBackbone, tell: Callable[[list[View]], None]
+        self,
+        model: nn.Module,
+        backbone: DynamicBackbone,
+        tell: Callable[[list[View]], None],
     ) -> None:
-        owner = owner_of(model, backbone)
+        owners = owners_of(model, backbone)
         self._backbone, self._tell = backbone, tell
-        self._runs = 0
+        self._preprocessors: list[nn.Module] = []
         self._pictures: Any = None
+        self._runs: list[Tensor] = []
+        hook = self._keep_pictures
+        processors = {id(owner.data_preprocessor): owner.data_preprocessor for owner in owners}
         self._handles = [
-            owner.data_preprocessor.register_forward_pre_hook(self._keep_pictures),
-            owner.register_forward_pre_hook(self._start),
-            backbone.register_forward_hook(self._count),
-            owner.register_forward_hook(self._end, with_kwargs=True),
+            *(p.register_forward_pre_hook(hook, with_kwargs=True) for p in processors.values()),
+            owners[-1].register_forward_pre_hook(self._start, with_kwargs=True),
+            backbone.register_forward_hook(self._count, with_kwargs=True),
+            owners[-1].register_forward_hook(self._end, with_kwargs=True),
         ]
 
-    def detach(self) -> None:
+    def remove(self) -> None:
         """Stop telling."""
         for handle in self._handles:
             handle.remove()
 
-    def _keep_pictures(self, module: nn.Module, args: tuple) -> None:
-        data = args[0] if args else None
+    @torch.compiler.disable
+    def _keep_pictures(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+        data = args[0] if args else kwargs.get('data')
         self._pictures = data.get('inputs') if isinstance(data, dict) else None
+        self._preprocessors.append(module)
 
-    def _start(self, owner: nn.Module, args: tuple) -> None:
-        self._runs = 0
+    @torch.compiler.disable
+    def _start(self, owner: nn.Module, args: tuple, kwargs: dict) -> None:
+        self._runs = []
 
-    def _count(self, backbone: nn.Module, args: tuple, out: Any) -> None:
-        self._runs += 1
+    @torch.compiler.disable
+    def _count(self, backbone: nn.Module, args: tuple, kwargs: dict, out: Any) -> None:
+        self._runs.append(args[0] if args else next(iter(kwargs.values())))
 
+    @torch.compiler.disable
     def _end(self, owner: nn.Module, args: tuple, kwargs: dict, out: Any) -> None:
-        pictures, self._pictures = self._pictures, None
+        pictures, preprocessors = self._pictures, self._preprocessors
+        self._pictures, self._preprocessors = None, []
         mode = kwargs.get('mode', args[2] if len(args) > 2 else 'tensor')
-        traces = self._backbone.traces
-        known = mode == 'predict' and self._runs == 1 and isinstance(out, Sequence)
-        if not known or len(out) != traces[0].images:
+        if mode != 'predict' or not self._runs:
             return
-        fits = pictures is not None and len(pictures) == len(out)
-        size = self._backbone.input_size
-        self._tell(
-            [
-                View(pictures[index] if fits else None, sample, traces, index, size)
-                for index, sample in enumerate(out)
-            ]
-        )
+        inputs = args[0] if args else kwargs.get('inputs')
+        doubt = self._doubt(pictures, preprocessors, inputs, out)
+        traces, size = self._backbone.traces, self._backbone.input_size
+        images = traces[0].images
+        pictures = self._runs[-1] if doubt else pictures
+        samples = out if isinstance(out, Sequence) and len(out) == images else [None] * images
+        both = zip(pictures, samples, strict=True)
+        self._tell([View(p, s, traces, i, size, doubt) for i, (p, s) in enumerate(both)])
+
+    def _doubt(self, pictures: Any, processors: list, inputs: Any, out: Any) -> str | None:
+        """Why masks, pictures and samples of a forward may not belong together, None if they do."""
+        if len(self._runs) != 1:
+            return f'the backbone ran {len(self._runs)} times for one prediction'
+        moving = [type(p).__name__ for p in processors if not only_pads(p)]
+        if moving:
+            return f'{moving[0]} may move pixels'
+        if not is_same(self._runs[0], inputs):
+            return 'the backbone sees other images than the model is given'
+        if pictures is None or len(pictures) != len(inputs):
+            return "the images did not pass through the model's data preprocessor"
+        if not isinstance(out, Sequence) or len(out) != len(inputs):
+            return 'the model predicts for other images than it is given'
+        return None
 
 
-def owner_of(model: nn.Module, backbone: nn.Module) -> BaseModel:
-    """The innermost model that runs a backbone on a batch and its data samples.
+def only_pads(preprocessor: nn.Module) -> bool:
+    """Whether a data preprocessor is known to leave pixels where they are, and to pad behind them.
+
+    What augments batches does so in training only.
+    """
+    kind, inner = type(preprocessor), getattr(preprocessor, 'data_preprocessor', None)
+    known = kind.__name__ in PADDING_ONLY and kind.__module__.partition('.')[0] in OWNERS
+    return known and (inner is None or only_pads(inner))
+
+
+def is_same(seen: Tensor, given: Any) -> bool:
+    """Whether a backbone's input is what its model was given, in whichever precision."""
+    known = isinstance(given, Tensor) and seen.shape == given.shape
+    return seen is given or (known and torch.equal(seen, given.to(seen)))
+
+
+def owners_of(model: nn.Module, backbone: nn.Module) -> list[BaseModel]:
+    """The models that hold a backbone, from the outermost; the last one runs it on a batch.
 
     Raises:
         ValueError: If there is none.
@@ -110,69 +151,4 @@ def owner_of(model: nn.Module, backbone: nn.Module) -> BaseModel:
     ]
     if not owners:
         raise ValueError(f'model: {type(model).__name__} holds no mmengine BaseModel')
-    return owners[-1]
-
-
-def steps_of(pipeline: Any) -> Iterator[list[str]]:
-    """The names of a pipeline's steps, one list for each way through it."""
-    names: list[str] = []
-    for step in getattr(pipeline, 'transforms', ()):
-        if hasattr(step, 'subroutines'):  # test-time augmentation
-            for way in step.subroutines:
-                for rest in steps_of(way):
-                    yield [*names, *rest]
-            return
-        names.append(type(step).__name__)
-    yield names
-
-
-def frame_of_boxes(pipeline: Any) -> tuple[str | None, str]:
-    """What coordinates a pipeline's ground-truth boxes are in.
-
-    Args:
-        pipeline: The composed steps of a data set.
-
-    Returns:
-        ``'original'`` for pixels of the image as stored, ``'input'`` for pixels of the network's
-        input, None where it cannot be known; and the reason for that.
-    """
-    frames = set()
-    for names in steps_of(pipeline):
-        unknown = set(names) - RESIZING - FLIPPING - KEEPING - LOADING
-        if unknown:
-            return None, f'{min(unknown)} may move boxes'
-        loading = [place for place, name in enumerate(names) if name in LOADING]
-        moving = [place for place, name in enumerate(names) if name in RESIZING | FLIPPING]
-        if not loading:
-            return None, 'the pipeline loads no annotations'
-        if not moving or loading[0] > moving[-1]:
-            frames.add(ORIGINAL)
-        elif loading[0] < moving[0]:
-            frames.add(INPUT)
-        else:
-            return None, 'annotations are loaded between steps that move them'
-    if len(frames) != 1:
-        return None, 'it has several ways of which each moves boxes otherwise'
-    return frames.pop(), ''
-
-
-def boxes_in_input(sample: Any, frame: str) -> Tensor:
-    """Ground-truth boxes (n, 4) of a data sample, in pixels of the network's input.
-
-    Args:
-        sample: The sample, with its image's ``scale_factor`` and flip.
-        frame: What :func:`frame_of_boxes` says.
-    """
-    boxes = sample.gt_instances.bboxes
-    boxes = boxes.tensor if hasattr(boxes, 'tensor') else boxes
-    if frame == INPUT:
-        return boxes
-    boxes = boxes * boxes.new_tensor(sample.get('scale_factor', (1.0, 1.0))).repeat(2)
-    direction = (sample.get('flip_direction') or '') if sample.get('flip') else ''
-    height, width = sample.img_shape[:2]
-    x1, y1, x2, y2 = boxes.unbind(1)
-    if direction in ('horizontal', 'diagonal'):
-        x1, x2 = width - x2, width - x1
-    if direction in ('vertical', 'diagonal'):
-        y1, y2 = height - y2, height - y1
-    return torch.stack([x1, y1, x2, y2], 1)
+    return owners

@@ -47,7 +47,7 @@ class Step:
         """What comes before the convolution."""
         return self._normalise(x) if self.norm_first else x
 
-    def __call__(self, x: Tensor, channels: Tensor | None = None, after: bool = False) -> Tensor:
+    def run(self, x: Tensor, channels: Tensor | None = None, after: bool = False) -> Tensor:
         """Dense, (N, C, H, W) -> (N, C', H', W').
 
         Args:
@@ -129,8 +129,9 @@ class Branch:
             zeroed: As in the class.
         """
         steps = []
-        for index, (conv, norm) in enumerate(layers, 1):
-            runs_at = DILATED if index == 1 else SITES, *channel_shares(conv, index, len(layers))
+        pairs = list(layers)
+        for index, (conv, norm) in enumerate(pairs, 1):
+            runs_at = DILATED if index == 1 else SITES, *channel_shares(conv, index, len(pairs))
             steps.append(Step(f'conv{index}', conv, norm, act, runs_at))
         steps[-1] = replace(steps[-1], act=None)
         return cls(tuple(steps), gate, shortcut, act_after=act, zeroed=zeroed)

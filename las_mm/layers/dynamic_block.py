@@ -34,7 +34,8 @@ class DynamicBlock(ExecutedBlock):
         relu(M ⊙ branch(x) + identity(x)),
 
     with M the masker's decision upsampled by S: skipped pixels carry relu(identity). A channel
-    masker multiplies what goes from one convolution to the next, see :class:`~las_mm.layers.Branch`.
+    masker multiplies what goes from one convolution to the next, see
+    :class:`~las_mm.layers.Branch`.
     """
 
     conv1: nn.Conv2d
@@ -164,7 +165,7 @@ class DynamicBlock(ExecutedBlock):
         branch = self.branch
         *steps, last = branch.steps
         for step in steps:
-            x = step(x, channels, branch.zeroed)
+            x = step.run(x, channels, branch.zeroed)
         if branch.gate is not None:
             x = branch.gate(x, pixels)
         return last.op(last.prepare(x))

@@ -19,7 +19,8 @@ class Masker(nn.Module):
 
     Attributes:
         axis: What it decides on, see :class:`~las_mm.layers.Decision`.
-        granularity: The grain of its decisions, see :class:`~las_mm.layers.Decision`; None if one is for all.
+        granularity: The grain of its decisions, see :class:`~las_mm.layers.Decision`; None if one
+            is for all.
         temperature: τ of Eq. 1.
         noise: Whether training samples.
         decided: (N or 1, ...) coarse mask to take in inference instead of the own decision, which

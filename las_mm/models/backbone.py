@@ -303,7 +303,12 @@ def find_backbone(model: nn.Module, name: str | None = None) -> DynamicBackbone:
 
 
 def classifier_macs(model: nn.Module) -> int:
-    """MACs of a classifier's linear layers for one image; 0 for a detector (Sec. 4.3)."""
+    """MACs of a classifier's linear layers for one image; 0 for a detector (Sec. 4.3).
+
+    Of a wrapper, such as that of test-time augmentation, it is the model inside that counts.
+    """
+    while not hasattr(model, 'head') and isinstance(getattr(model, 'module', None), nn.Module):
+        model = cast(nn.Module, model.module)
     head = getattr(model, 'head', None)
     layers = head.modules() if head is not None else ()
     return sum(layer.weight.numel() for layer in layers if isinstance(layer, nn.Linear))

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
 
 from las_mm.files import write_whole
 from las_mm.layers import BlockTrace
 from las_mm.ops import WHOLE
+
+from .pixels import computed_pixels
 
 DIMMED = 0.25
 BAR_COMPUTED, BAR_SKIPPED = (255, 200, 60), (40, 40, 40)  # RGB
@@ -58,31 +61,39 @@ def check_level(level: str) -> None:
 
 
 def mask_panels(
-    image: np.ndarray, traces: Sequence[BlockTrace], level: str = 'stage', index: int = 0
+    image: np.ndarray,
+    traces: Sequence[BlockTrace],
+    level: str = 'stage',
+    index: int = 0,
+    input_size: tuple[int, int] | None = None,
 ) -> list[MaskPanel]:
     """One panel per stage or per block.
 
     Args:
-        image: (H, W, 3) uint8 RGB, the network's input as a picture.
+        image: (H, W, 3) uint8 RGB, the network's input as a picture, or its upper left part.
         traces: The backbone's traces.
         level: ``'stage'`` to average the masks of a stage, or ``'block'``.
         index: Which image of the batch.
+        input_size: (H, W) of the backbone's input, padding included; by default the image's.
 
     Raises:
         ValueError: If ``level`` is neither.
     """
     check_level(level)
-    groups: dict[str, list[BlockTrace]] = {}
-    for trace in traces:
+    height, width = image.shape[:2]
+    masks = computed_pixels(traces, input_size or (height, width))
+    groups: dict[str, list[tuple[BlockTrace, Tensor]]] = {}
+    for trace, mask in zip(traces, masks, strict=True):
         group = trace.name if level == 'block' else trace.name.rpartition('.')[0]
-        groups.setdefault(group, []).append(trace)
+        groups.setdefault(group, []).append((trace, mask[index, :height, :width]))
     return [_panel(image, name, members, index) for name, members in groups.items()]
 
 
-def _panel(image: np.ndarray, name: str, traces: list[BlockTrace], index: int) -> MaskPanel:
-    size = image.shape[:2]
-    masks = [F.interpolate(t.pixel_mask[index, None].float(), size=size)[0, 0] for t in traces]
-    computed = torch.stack(masks).mean(0)
+def _panel(
+    image: np.ndarray, name: str, members: list[tuple[BlockTrace, Tensor]], index: int
+) -> MaskPanel:
+    traces = [trace for trace, _ in members]
+    computed = torch.stack([mask for _, mask in members]).mean(0)
     rate = sum(t.activation_rate[index].item() for t in traces) / len(traces)
     shown = dim_skipped(image, computed.cpu().numpy())
     title = name
@@ -149,3 +160,12 @@ def save_figure(figure: Figure, path: str | Path, dpi: int = 120) -> None:
     data = BytesIO()
     figure.savefig(data, dpi=dpi, format=Path(path).suffix[1:].lower() or 'png')
     write_whole(path, data.getvalue())
+
+
+def holds_picture(path: str | Path, picture: np.ndarray) -> bool:
+    """Whether a file is a picture (H, W, 3) uint8 RGB, whole and not an older one."""
+    try:
+        with Image.open(path) as image:
+            return np.array_equal(np.asarray(image.convert('RGB')), picture)
+    except OSError:
+        return False

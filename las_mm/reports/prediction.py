@@ -17,6 +17,8 @@ from las_mm.data.datasets import require_data
 from las_mm.layers import BlockTrace
 from las_mm.models.backbone import find_backbone
 
+from .pixels import as_picture
+
 # Steps that need ground truth, which an image file has none of.
 ANNOTATIONS = ('LoadAnnotations', 'LoadPanopticAnnotations')
 SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff'}
@@ -31,12 +33,14 @@ class Prediction:
         painted: The original picture with the predictions painted on it, RGB.
         traces: The backbone's traces, padding included.
         sample: The framework's data sample.
+        input_size: (H, W) of the backbone's input, whose upper left part the image is.
     """
 
     image: np.ndarray
     painted: np.ndarray
     traces: list[BlockTrace]
     sample: Any
+    input_size: tuple[int, int]
 
 
 class Predictor:
@@ -82,12 +86,12 @@ class Predictor:
         inputs = data['inputs']
         (sample,) = self.model.test_step({k: [value] for k, value in data.items()})
         height, width = sample.img_shape[:2]
-        image = inputs[:, :height, :width].permute(1, 2, 0).numpy()
         return Prediction(
-            image=np.ascontiguousarray(image[..., ::-1]),
+            image=as_picture(inputs[:, :height, :width]),
             painted=self._paint(path, sample),
             traces=self.backbone.traces,
             sample=sample,
+            input_size=self.backbone.input_size,
         )
 
     def _paint(self, path: str | Path, sample: Any) -> np.ndarray:

@@ -11,6 +11,8 @@ from torch import Tensor
 from las_mm.accounting import NetworkCost
 from las_mm.layers import BlockTrace
 
+from .pixels import computed_pixels
+
 
 @dataclass
 class RateMeter:
@@ -102,17 +104,18 @@ class ObjectRateMeter:
     sums: Tensor = field(default_factory=lambda: torch.zeros(2, dtype=torch.float64))
     pixels: Tensor = field(default_factory=lambda: torch.zeros(2, dtype=torch.float64))
 
-    def update(self, rate_map: Tensor, boxes: Tensor) -> None:
+    def update(self, rate_map: Tensor, boxes: Tensor, ignored: Tensor | None = None) -> None:
         """Add one image.
 
         Args:
             rate_map: (H, W) share of blocks that computed each pixel.
             boxes: (n, 4) boxes as x1, y1, x2, y2 in pixels of ``rate_map``.
+            ignored: (m, 4) boxes of crowds and the like; what only they cover counts as neither
+                inside nor outside.
         """
-        inside = torch.zeros_like(rate_map, dtype=torch.bool)
-        for x1, y1, x2, y2 in boxes.round().long().clamp(min=0).tolist():
-            inside[y1:y2, x1:x2] = True
-        for index, part in enumerate((inside, ~inside)):
+        inside = pixels_in(boxes, rate_map)
+        outside = ~inside if ignored is None else ~inside & ~pixels_in(ignored, rate_map)
+        for index, part in enumerate((inside, outside)):
             self.sums[index] += rate_map[part].sum().item()
             self.pixels[index] += part.sum().item()
 
@@ -129,17 +132,25 @@ class ObjectRateMeter:
         return {'inside': inside, 'outside': outside, 'ratio': inside / outside}
 
 
+def pixels_in(boxes: Tensor, image: Tensor) -> Tensor:
+    """(H, W) bool: the pixels of an image (H, W) whose centres lie in one of the boxes (n, 4)."""
+    inside = torch.zeros_like(image, dtype=torch.bool)
+    height, width = image.shape
+    first_covered = (boxes.double() - 0.5).ceil().clamp(0, max(height, width)).long()
+    for x1, y1, x2, y2 in first_covered.tolist():
+        inside[y1:y2, x1:x2] = True
+    return inside
+
+
 def rate_map(traces: list[BlockTrace], size: tuple[int, int]) -> Tensor:
     """Share of blocks that computed each pixel of the image.
 
     Args:
         traces: The backbone's traces.
-        size: (H, W) of the images.
+        size: (H, W) of the backbone's input.
 
     Returns:
         (N, H, W) in [0, 1].
     """
-    maps = [
-        torch.nn.functional.interpolate(trace.pixel_mask.float(), size=size) for trace in traces
-    ]
-    return torch.stack(maps).mean(0)[:, 0]
+    first, *others = computed_pixels(traces, size)
+    return sum(others, first) / len(traces)
