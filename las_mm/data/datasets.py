@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.registry import DATASETS
 
-from las_mm.config_parts import type_name
+from las_mm.config_parts import class_of, type_name
 
 from .annotations import check_coco
 from .owners import (
     annotation_parts,
-    class_of,
     classes_of,
     fetches_itself,
     folder_parts,
@@ -57,7 +57,7 @@ def require_data(cfg: Config, *loaders: str) -> None:
     """
     for loader in loaders:
         for dataset in framework_datasets(cfg, loader):
-            kind = class_of(cfg, dataset)
+            kind = class_of(cfg, dataset, DATASETS)
             if not fetches_itself(kind, dataset):
                 folders = loads_images_from_folders(cfg, dataset)
                 lacking = _lacking(dataset, folders)
@@ -87,7 +87,7 @@ def check_annotations(cfg: Config, loader: str) -> None:
     """
     datasets = list(framework_datasets(cfg, loader))
     for dataset in datasets:
-        kind = class_of(cfg, dataset)
+        kind = class_of(cfg, dataset, DATASETS)
         path = Path(dataset.get('data_root') or '.', *annotation_parts(dataset))
         if not path.is_file() or not reads_coco(kind):
             continue

@@ -2,8 +2,6 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from importlib import import_module
-from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -12,9 +10,10 @@ from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config
 from mmengine.fileio import LocalBackend, list_from_file
 from mmengine.fileio.backends import backends, prefix_to_backends
-from mmengine.registry import DATASETS, TRANSFORMS, Registry
+from mmengine.registry import DATASETS, TRANSFORMS
 
-FRAMEWORKS = ('mmdet', 'mmpretrain', 'mmengine')
+from las_mm.config_parts import FRAMEWORKS, class_of
+
 REMOTE = re.compile(r'[A-Za-z][A-Za-z0-9+.-]*:')  # http://, s3://, cluster:s3://
 # What a class must leave as CocoDataset has it to read such files as that does.
 COCO_READING = (
@@ -43,33 +42,12 @@ def _local_datasets(cfg: Config, dataset: Any) -> Iterator[dict]:
     if isinstance(dataset, (list, tuple)):
         for one in dataset:
             yield from _local_datasets(cfg, one)
-    elif isinstance(dataset, Mapping) and _is_of_framework(class_of(cfg, dataset)):
+    elif isinstance(dataset, Mapping) and _is_of_framework(class_of(cfg, dataset, DATASETS)):
         inside = dataset.get('dataset') or dataset.get('datasets')
         if isinstance(inside, (Mapping, list, tuple)):
             yield from _local_datasets(cfg, inside)
         elif _is_local(dataset, places_of(dataset)):
             yield dataset  # type: ignore[misc]
-
-
-def class_of(cfg: Config, part: Mapping, registry: Registry = DATASETS) -> Any:
-    """The class of a data set or of a step of a pipeline; None if nobody has registered it yet."""
-    kind = part.get('type')
-    if not isinstance(kind, str):
-        return kind
-    installed = [name for name in FRAMEWORKS if find_spec(name)]
-    scopes = sorted(installed, key=lambda name: name != cfg.get('default_scope'))
-    names = [kind] if '.' in kind else [f'{scope}.{kind}' for scope in scopes]
-    for name in names:
-        scope = name.partition('.')[0]
-        try:  # a framework that is broken, or a package that is not there, is not for us to tell of
-            if scope in installed:  # which registers its classes
-                import_module(f'{scope}.datasets' if scope != 'mmengine' else scope)
-            found = registry.get(name)
-        except Exception:
-            continue
-        if found:
-            return found
-    return None
 
 
 def _is_of_framework(kind: Any) -> bool:
