@@ -10,8 +10,9 @@ from las_mm.config_parts import by_names, class_of, innermost_datasets, type_nam
 from .frameworks import framework_of
 
 NMS = dict(type='nms', iou_threshold=0.5)
+# mmdet registers its own with mmengine, where the name of its scope does not find it.
 TTA_MODELS: dict[str | None, dict[str, Any]] = {  # by framework, where a config has no tta_model
-    'mmdet': dict(type='mmdet.DetTTAModel', tta_cfg=dict(nms=NMS, max_per_img=100)),
+    'mmdet': dict(type='mmdet.models.DetTTAModel', tta_cfg=dict(nms=NMS, max_per_img=100)),
     'mmpretrain': dict(type='mmpretrain.AverageClsScoreTTA'),
 }
 VISUALIZERS: dict[str | None, dict[str, Any]] = {
@@ -22,6 +23,7 @@ PAINTING: dict[str | None, dict[str, Any]] = {
     'mmdet': dict(type='mmdet.DetVisualizationHook'),
     'mmpretrain': dict(type='mmpretrain.VisualizationHook'),
 }
+FLIPS: dict[str | None, str] = {'mmdet': 'mmdet.datasets.transforms.RandomFlip'}
 FLIPPED = ('flip', 'flip_direction')  # what augmented samples must tell
 
 
@@ -86,9 +88,9 @@ def with_flips(pipeline: list[dict], framework: str | None) -> list[dict]:
     *steps, pack = pipeline
     if keys := pack.get('meta_keys'):
         pack = {**pack, 'meta_keys': [*keys, *(key for key in FLIPPED if key not in keys)]}
-    scope = f'{framework or "mmengine"}.'
-    flips = [dict(type=f'{scope}RandomFlip', prob=probability) for probability in (1.0, 0.0)]
-    return by_names([*steps, dict(type=f'{scope}TestTimeAug', transforms=[flips, [pack]])])
+    flip = FLIPS.get(framework, 'mmcv.transforms.RandomFlip')
+    flips = [dict(type=flip, prob=probability) for probability in (1.0, 0.0)]
+    return by_names([*steps, dict(type='mmcv.transforms.TestTimeAug', transforms=[flips, [pack]])])
 
 
 def set_painting(cfg: Config, show: bool, folder: str | None, wait_time: float) -> None:
