@@ -11,11 +11,16 @@ model = dict(
         type='mmdet.DetDataPreprocessor', mean=[123.0] * 3, std=[58.0] * 3, pad_size_divisor=32),
     backbone=dict(type='mmdet.LASResNet', depth=18, base_channels=8, stem_channels=8,
                   granularity='2-2-1-1', norm_eval=False),
-    neck=dict(type='mmdet.FPN', in_channels=[8, 16, 32, 64], out_channels=16, start_level=1, num_outs=3),
+    neck=dict(type='mmdet.FPN', in_channels=[8, 16, 32, 64], out_channels=16, start_level=1,
+              num_outs=3),
     bbox_head=dict(
-        type='mmdet.RetinaHead', num_classes=10, in_channels=16, feat_channels=16, stacked_convs=1,
-        anchor_generator=dict(type='mmdet.AnchorGenerator', octave_base_scale=4, scales_per_octave=1,
-                              ratios=[1.0], strides=[8, 16, 32])),
+        type='mmdet.RetinaHead', num_classes=10, in_channels=16, feat_channels=16,
+        stacked_convs=1,
+        anchor_generator=dict(type='mmdet.AnchorGenerator', octave_base_scale=4,
+                              scales_per_octave=1,
+                              ratios=[1.0], strides=[8, 16, 32]),
+        bbox_coder=dict(type='mmdet.DeltaXYWHBBoxCoder'),
+        loss_cls=dict(type='mmdet.FocalLoss'), loss_bbox=dict(type='mmdet.L1Loss')),
     test_cfg=dict(score_thr=0.0, nms_pre=50, min_bbox_size=0, max_per_img=5,
                   nms=dict(type='nms', iou_threshold=0.5)))
 keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
@@ -45,7 +50,8 @@ model = dict(
     backbone=dict(type='mmpretrain.LASResNet', depth=18, base_channels=8, stem_channels=8,
                   granularity='2-2-1-1', out_indices=(3,)),
     neck=dict(type='mmpretrain.GlobalAveragePooling'),
-    head=dict(type='mmpretrain.LinearClsHead', num_classes=10, in_channels=64, topk=(1,)))
+    head=dict(type='mmpretrain.LinearClsHead', num_classes=10, in_channels=64, topk=(1,),
+              loss=dict(type='mmpretrain.CrossEntropyLoss')))
 test_dataloader = dict(
     batch_size=4, num_workers=0, persistent_workers=False,
     sampler=dict(type='DefaultSampler', shuffle=False),
@@ -88,7 +94,8 @@ from mmengine.config import read_base
 with read_base():
     from .base import *
 
-from mmdet.models import (FPN, AnchorGenerator, DetDataPreprocessor, RetinaHead, RetinaNet)
+from mmdet.models import FPN, DetDataPreprocessor, FocalLoss, L1Loss, RetinaHead, RetinaNet
+from mmdet.models.task_modules import AnchorGenerator, DeltaXYWHBBoxCoder
 from las_mm.hooks import LatencyReportHook
 from las_mm.models.resnet_mmdet import LASResNet
 
@@ -102,7 +109,9 @@ model = dict(
     bbox_head=dict(
         type=RetinaHead, num_classes=10, in_channels=16, feat_channels=16, stacked_convs=1,
         anchor_generator=dict(type=AnchorGenerator, octave_base_scale=4, scales_per_octave=1,
-                              ratios=[1.0], strides=[8, 16, 32])),
+                              ratios=[1.0], strides=[8, 16, 32]),
+        bbox_coder=dict(type=DeltaXYWHBBoxCoder),
+        loss_cls=dict(type=FocalLoss), loss_bbox=dict(type=L1Loss)),
     test_cfg=dict(score_thr=0.0, nms_pre=50, min_bbox_size=0, max_per_img=5,
                   nms=dict(type='nms', iou_threshold=0.5)))
 test_dataloader['dataset']['pipeline'][1].update(scale=(64, 64))
@@ -142,7 +151,7 @@ def write_styles(folder: Path, coco: Path, classes: Path) -> dict[str, Path]:
     deleted = "_base_ = './detector.py'\n"
     deleted += "model = dict(backbone=dict(_delete_=True, type='LASResNet', depth=18, "
     deleted += 'base_channels=8, stem_channels=8, norm_eval=False, '
-    deleted += "granularity=['2', '2', '1', '1']))\n"
+    deleted += "granularity=[2, 2, 1, 1]))\n"
     texts = {
         'detector': detector,
         'detector without scope': detector.replace("default_scope = 'mmdet'\n", ''),
