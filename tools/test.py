@@ -38,7 +38,10 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--out', help='pickle file for the predictions')
     parser.add_argument('--show', action='store_true', help='show painted predictions in a window')
-    parser.add_argument('--show-dir', help='folder in WORK_DIR/TIMESTAMP for painted predictions')
+    parser.add_argument(
+        '--show-dir',
+        help='folder for painted predictions, in WORK_DIR (classifier) or WORK_DIR/TIMESTAMP',
+    )
     parser.add_argument('--wait-time', type=float, default=2, help='seconds between shown images')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
     add_common_arguments(parser)

@@ -1,5 +1,6 @@
 """What tests of a model add to its config: augmentation, pictures, a report of latency."""
 
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -99,7 +100,8 @@ def set_painting(cfg: Config, show: bool, folder: str | None, wait_time: float) 
     Args:
         cfg: The config.
         show: Whether in a window.
-        folder: For the pictures, in the run's; None for none.
+        folder: For the pictures, in the work dir, and there in the run's if it is a detector's;
+            None for none.
         wait_time: Seconds between pictures in the window.
 
     Raises:
@@ -115,8 +117,12 @@ def set_painting(cfg: Config, show: bool, folder: str | None, wait_time: float) 
     classifier = 'VisualizationHook' in (type_name(hook), *bases)
     hook['enable' if classifier else 'draw'] = True
     hook['show'], hook['wait_time'] = show, wait_time
-    if folder:
-        hook['out_dir' if classifier else 'test_out_dir'] = folder
+    if classifier:
+        hook.setdefault('interval', 1)  # mmpretrain paints every 5000th
+    if folder and classifier:  # which mmpretrain takes as it is
+        hook['out_dir'] = str(Path(cfg.get('work_dir') or '.') / folder)
+    elif folder:
+        hook['test_out_dir'] = folder
     cfg.default_hooks = ConfigDict({**hooks, 'visualization': hook})
     cfg.visualizer = visualizer_of(cfg)
 
