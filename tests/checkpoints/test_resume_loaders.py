@@ -10,7 +10,6 @@ WITHIN = dict(checkpoint=dict(by_epoch=False, interval=1, max_keep_ckpts=2))
 SAMPLERS = {
     'shuffled': dict(type='DefaultSampler', shuffle=True),
     'repeated augmentation': dict(type='mmpretrain.RepeatAugSampler', num_repeats=2),
-    'sequential': dict(type='mmpretrain.SequentialSampler'),
 }
 
 

@@ -86,7 +86,7 @@ def path(tmp_path_factory):
     return tmp_path_factory.mktemp('coco') / 'annotations.json'
 
 
-@settings(max_examples=200)
+@settings(max_examples=120)
 @given(changes=CHANGES, test_mode=st.booleans())
 @example(changes=[('list', 'annotations', 'gone')], test_mode=True)
 @example(changes=[('list', 'categories', [])], test_mode=True)
@@ -102,7 +102,7 @@ def test_what_mmdet_reads_passes(path, changes, test_mode):
         assert without_objects or missing or useless[0] in said, said
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(changes=CHANGES)
 def test_what_passes_is_read_by_mmdet(path, changes):
     """But for what no check of one entry after the other sees."""
