@@ -151,7 +151,7 @@ def write_styles(folder: Path, coco: Path, classes: Path) -> dict[str, Path]:
     deleted = "_base_ = './detector.py'\n"
     deleted += "model = dict(backbone=dict(_delete_=True, type='LASResNet', depth=18, "
     deleted += 'base_channels=8, stem_channels=8, norm_eval=False, '
-    deleted += "granularity=[2, 2, 1, 1]))\n"
+    deleted += 'granularity=[2, 2, 1, 1]))\n'
     texts = {
         'detector': detector,
         'detector without scope': detector.replace("default_scope = 'mmdet'\n", ''),
