@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -19,18 +20,20 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from las_mm.checkpoints.loading import TRUST
-from las_mm.config.frameworks import read_config
+from las_mm.config.frameworks import read_config, require_model
 from las_mm.config.shipped import find_config
+from las_mm.config_parts import type_name
+from las_mm.files import write_whole
 
 USER_ERRORS = (ValueError, TypeError, OSError, KeyError, ImportError, URLError)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def run_cli(main: Callable[[], None]) -> None:
-    """Run ``main``; a user's error becomes one line on stderr and exit code 2.
+    """Run ``main``; an error becomes one line on stderr and exit code 2.
 
-    An error with a ``hint`` gets that as a second line. ``LAS_MM_DEBUG=1`` shows the traceback
-    instead.
+    An error with a ``hint`` gets that as a second line. Of one that no check foresaw, such as a
+    framework's own, the traceback is kept in a file. ``LAS_MM_DEBUG=1`` shows it instead.
     """
     debug = os.environ.get('LAS_MM_DEBUG') == '1'
     logging.raiseExceptions = debug  # a log on a full disk must not bury that line
@@ -45,14 +48,25 @@ def run_cli(main: Callable[[], None]) -> None:
             print(error.hint, file=sys.stderr)
         sys.exit(2)
     except Exception as error:
-        if debug or not _is_about_data(error):
+        if debug:
             raise
-        name = Path(sys.argv[0]).name
-        print(f'{name}: error: data: {one_line(error)}', file=sys.stderr)
+        what = 'data' if _is_about_data(error) else type(error).__name__
+        line = f'{what}: {one_line(error)}; {_keep_traceback(error)}'
+        print(f'{Path(sys.argv[0]).name}: error: {line}', file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print('interrupted; go on with --resume', file=sys.stderr)
         sys.exit(130)
+
+
+def _keep_traceback(error: Exception) -> str:
+    """Write where an error arose that no check of ours foresaw; returns where that is written."""
+    path = Path(tempfile.gettempdir()) / f'{Path(sys.argv[0]).stem}_error_{os.getpid()}.txt'
+    try:
+        write_whole(path, ''.join(traceback.format_exception(error)))
+    except OSError:
+        return 'LAS_MM_DEBUG=1 shows where it arose'
+    return f'where it arose is in {path}'
 
 
 def _is_about_data(error: Exception) -> bool:
@@ -122,12 +136,13 @@ def load_config(args: argparse.Namespace) -> Config:
 
     Raises:
         FileNotFoundError: If there is no such config.
-        ValueError: If it needs a framework that is not installed.
+        ValueError: If it cannot be read, needs a framework that is not installed, or has no model.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if args.trust_checkpoint:
         os.environ[TRUST] = '1'
     cfg = read_config(find_config(args.config), args.cfg_options)
+    require_model(cfg)
     cfg.launcher = args.launcher
     if args.work_dir:
         cfg.work_dir = args.work_dir
@@ -136,14 +151,26 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
+def require_loader(cfg: Config, name: str) -> None:
+    """Check that a config has a data loader, which mmengine would miss in several lines.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    if not cfg.get(name):
+        raise ValueError(f'{name}: the config has none; add one, such as {name}=dict(dataset=...)')
+
+
 def set_amp(cfg: Config) -> None:
     """Train in mixed precision.
 
     Raises:
-        ValueError: If there is no GPU: mmengine's mixed precision needs one.
+        ValueError: If there is no GPU, which mmengine's mixed precision needs, or no optimizer.
     """
     if not torch.cuda.is_available():
         raise ValueError('--amp: mixed precision needs a GPU, and there is none; leave --amp out')
+    if not cfg.get('optim_wrapper'):
+        raise ValueError('--amp: the config has no optim_wrapper; add one with its optimizer')
     cfg.optim_wrapper.type = 'AmpOptimWrapper'
     cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
 
@@ -154,8 +181,7 @@ def check_amp(cfg: Config) -> None:
     Raises:
         ValueError: If there is no device for it.
     """
-    kind = (cfg.get('optim_wrapper') or {}).get('type', '')
-    amp = str(getattr(kind, '__name__', kind)).endswith('AmpOptimWrapper')
+    amp = type_name(cfg.get('optim_wrapper') or {}).endswith('AmpOptimWrapper')
     if amp and device.get_device() == 'cpu':
         raise ValueError(
             "optim_wrapper.type: got 'AmpOptimWrapper', but mixed precision needs a GPU, and there "

@@ -59,13 +59,13 @@ def read_measured(path: str) -> list[dict]:
 
 def make_gallery(cfg: Config, checkpoint: str, args: argparse.Namespace) -> list[GalleryImage]:
     """Predict a few images."""
-    files = image_files(args.images) if args.images else test_images(cfg)
+    files: list = image_files(args.images) if args.images else test_images(cfg)
     predictor = Predictor(cfg, checkpoint, args.device)
     gallery = []
     for path in spread(files, args.limit):
         found = predictor(path)
         masks = mask_panels(found.image, found.traces, args.level, input_size=found.input_size)
-        gallery.append(gallery_image(path.name, found.painted, masks))
+        gallery.append(gallery_image(Path(path).name, found.painted, masks))
     return gallery
 
 

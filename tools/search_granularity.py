@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from las_mm.cli import run_cli
-from las_mm.config.frameworks import read_config
+from las_mm.config.frameworks import read_config, require_model
 from las_mm.config.input_size import configured_input_size
 from las_mm.config.shipped import find_config
 from las_mm.latency.search import (
@@ -110,6 +110,7 @@ def main() -> None:
         raise ValueError(f'--top: got {args.top}; it must be >= 1')
     path = find_config(args.config)
     cfg = read_config(path)
+    require_model(cfg)
     size = tuple(args.input_size or configured_input_size(cfg))
     if min(size) < 1:
         raise ValueError(f'--input-size: got {size[0]} {size[1]}; give H and W in pixels')

@@ -20,6 +20,7 @@ from las_mm.cli import (
     build_runner,
     check_amp,
     load_config,
+    require_loader,
     run_cli,
     set_amp,
 )
@@ -72,7 +73,7 @@ def main() -> None:
         set_amp(cfg)
     check_amp(cfg)
     if args.auto_scale_lr:
-        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+        if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             raise ValueError(
                 '--auto-scale-lr: the config has no auto_scale_lr; add '
                 'auto_scale_lr=dict(base_batch_size=16)'
@@ -80,6 +81,7 @@ def main() -> None:
         cfg.auto_scale_lr.enable = True
     if args.resume:
         set_resume(cfg, args.resume)
+    require_loader(cfg, 'train_dataloader')
     require_data(cfg, 'train_dataloader', 'val_dataloader')
     build_runner(cfg).train()
 

@@ -4,25 +4,21 @@
 whichever registries frameworks put that class.
 """
 
-import re
-
 import cv2
 import mmcv
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from mmengine.fileio import FileClient, get
 
-JPEG, PNG_SIGNATURE = b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n'
-MARKER = re.compile(rb'\xff+[^\x00\xff]')
-END, ALONE = 0xD9, (0x01, *range(0xD0, 0xD9))  # of an image; markers without a segment
+from .truncation import is_truncated
 
 
 def load_image(step: LoadImageFromFile, results: dict) -> dict | None:
     """mmcv's loading of an image, with errors of one line that names the file.
 
     Images with 16 bits a channel become 8 bits, grey ones get three channels, as ever by mmcv's
-    ``color_type='color'``. OpenCV fills what a truncated JPEG lacks with grey and says nothing;
-    here such a file is refused.
+    ``color_type='color'``. A decoder takes whatever follows a truncated JPEG, such as the empty
+    rest of a download, for its pixels and says nothing; here such a file is refused.
 
     Args:
         step: The step of a pipeline, with its options.
@@ -77,40 +73,3 @@ def _content(step: LoadImageFromFile, name: str) -> bytes:
         ) from None
     except OSError as error:  # of a class that may not come whole out of a data loader's worker
         raise OSError(f'image: {name!r} cannot be read ({error}); check its backend') from None
-
-
-def is_truncated(content: bytes) -> bool:
-    """Whether the end of a JPEG or PNG is missing from a file's content, whatever follows it.
-
-    Cameras put films behind a photograph, and programs other things behind a PNG. What is neither,
-    or not as these formats say, is left to the decoder.
-    """
-    if content.startswith(JPEG):
-        return _misses_end_of_jpeg(content)
-    return content.startswith(PNG_SIGNATURE) and _misses_end_of_png(content)
-
-
-def _misses_end_of_jpeg(content: bytes) -> bool:
-    """Go from segment to segment, and in a scan to the next marker: compressed data escape 0xFF."""
-    place = 2
-    while found := MARKER.search(content, place):
-        marker = found[0][-1]
-        if marker == END:
-            return False
-        place = found.end()
-        if marker in ALONE:
-            continue
-        length = int.from_bytes(content[place : place + 2], 'big')
-        if length < 2:
-            return False  # malformed, but not cut off
-        place += length
-    return True
-
-
-def _misses_end_of_png(content: bytes) -> bool:
-    place = len(PNG_SIGNATURE)
-    while place + 12 <= len(content):  # length, name and check sum of a chunk
-        if content[place + 4 : place + 8] == b'IEND':
-            return False
-        place += 12 + int.from_bytes(content[place : place + 4], 'big')
-    return True

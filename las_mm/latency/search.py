@@ -1,17 +1,19 @@
 """Choose S_net for a config's own backbone: predicted latency guides the design (Sec. 4.2)."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import Parameter, signature
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from las_mm.config_parts import type_name
+from las_mm.config_parts import class_of, type_name
 from las_mm.files import write_whole
-from las_mm.models.backbone import find_backbone
+from las_mm.models.backbone import DynamicBackbone, find_backbone
 from las_mm.ops import format_granularity
 from latency_predictor import LatencyModel, NetworkSpec
 from latency_predictor.search import KNEE_TOLERANCE, SearchResult, search_granularity
@@ -24,19 +26,51 @@ GRANULARITY = tuple[int, ...]
 def configured_network(cfg: Config, input_size: tuple[int, int]) -> NetworkSpec:
     """The config's backbone as the predictor sees it at (H, W); its weights are not loaded.
 
+    It may be inside of another model, as in semi-supervised detectors, and of any class.
+
     Raises:
         ValueError: If the backbone is not a dynamic one.
     """
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
-    backbone = dict(cfg.model.backbone, init_cfg=None)
-    if not type_name(backbone).startswith('LAS'):
-        raise ValueError(
-            f'model.backbone.type: {type_name(backbone)!r} is static; give a config with a dynamic '
-            'one, such as LASResNet'
-        )
-    # Which S the config has does not matter here, so that it may leave it out.
-    backbone.setdefault('granularity', '-'.join('1' * backbone.get('num_stages', 4)))
+    init_default_scope(cfg.get('default_scope') or 'mmengine')
+    _, part, kind = _dynamic_backbone(cfg)
+    backbone: dict[str, Any] = {**part, 'type': kind}
+    accepted = signature(kind).parameters.values()
+    rest = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in accepted)
+    names = {parameter.name for parameter in accepted}
+    if rest or 'init_cfg' in names:
+        backbone['init_cfg'] = None
+    if rest or 'granularity' in names:
+        # Which S the config has does not matter here, so that it may leave it out.
+        backbone.setdefault('granularity', '-'.join('1' * backbone.get('num_stages', 4)))
     return require_description(find_backbone(MODELS.build(backbone)), input_size)
+
+
+def _dynamic_backbone(cfg: Config) -> tuple[list[str], Mapping, type]:
+    """The keys that lead to the first dynamic backbone of a config, its options and its class."""
+    found = list(_backbones(cfg.get('model'), ['model']))
+    if not found:
+        raise ValueError('model: the config has no backbone in it; give one with a dynamic one')
+    for keys, part in found:
+        kind = class_of(cfg, part, MODELS)
+        if isinstance(kind, type) and issubclass(kind, DynamicBackbone):
+            return keys, part, kind
+    keys, part = found[0]
+    raise ValueError(
+        f'{".".join(keys)}.type: {type_name(part)!r} is static; give a config with a dynamic one, '
+        'such as LASResNet'
+    )
+
+
+def _backbones(part: Any, keys: list[str]) -> Iterator[tuple[list[str], Mapping]]:
+    """The backbones in a model's description and the keys to them, those of inner models last."""
+    if not isinstance(part, Mapping):
+        return
+    own = part.get('backbone')
+    if isinstance(own, Mapping) and own.get('type'):
+        yield [*keys, 'backbone'], own
+    for key, inside in part.items():
+        if key != 'init_cfg':
+            yield from _backbones(inside, [*keys, key])
 
 
 @dataclass(frozen=True)
@@ -122,6 +156,9 @@ def shared_knee(searches: Sequence[SearchResult], tolerance: float = KNEE_TOLERA
 def write_config(base: str | Path, target: str | Path, granularity: GRANULARITY, why: str) -> None:
     """Write a config that inherits from ``base`` and sets S_net; whole or not at all.
 
+    One of a base in pure Python, whose types are classes, cannot inherit from it by name, and holds
+    the whole of it.
+
     Raises:
         FileNotFoundError: If the target's folder does not exist.
         ValueError: If the target exists, or is not a Python file.
@@ -133,9 +170,16 @@ def write_config(base: str | Path, target: str | Path, granularity: GRANULARITY,
         raise FileNotFoundError(f'--write: no folder {str(target.parent)!r}; create it first')
     if target.exists():
         raise ValueError(f'--write: {str(target)!r} exists; name another file, or remove it')
-    inherited = Path(os.path.relpath(Path(base).resolve(), target.parent.resolve())).as_posix()
     label = format_granularity(granularity)
-    text = (
-        f'# {why}\n_base_ = {inherited!r}\n\nmodel = dict(backbone=dict(granularity={label!r}))\n'
-    )
+    cfg = Config.fromfile(base)
+    keys, _, _ = _dynamic_backbone(cfg)
+    if Config._is_lazy_import(str(base)):
+        cfg.merge_from_dict({'.'.join([*keys, 'granularity']): label})
+        text = f'# {why}\n{cfg.pretty_text}'
+    else:
+        inherited = Path(os.path.relpath(Path(base).resolve(), target.parent.resolve())).as_posix()
+        inside = f'granularity={label!r}'
+        for key in reversed(keys):
+            inside = f'{key}=dict({inside})'
+        text = f'# {why}\n_base_ = {inherited!r}\n\n{inside.replace("=", " = ", 1)}\n'
     write_whole(target, text)

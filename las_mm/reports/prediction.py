@@ -12,6 +12,7 @@ from mmengine.dataset import Compose
 from mmengine.registry import DATASETS, MODELS, VISUALIZERS, init_default_scope
 from mmengine.runner import load_checkpoint
 
+from las_mm.config.testing import visualizer_of
 from las_mm.config_parts import innermost_datasets, type_name
 from las_mm.data.datasets import require_data
 from las_mm.layers import BlockTrace
@@ -52,23 +53,26 @@ class Predictor:
         device: Where to run.
 
     Raises:
-        FileNotFoundError, ValueError: If the checkpoint is missing or unreadable, or the model
-            has no dynamic backbone.
+        FileNotFoundError, ValueError: If the checkpoint is missing or unreadable, the model has no
+            dynamic backbone, or the config no test data or visualizer.
     """
 
     def __init__(self, cfg: Config, checkpoint: str, device: str = 'cpu') -> None:
-        init_default_scope(cfg.get('default_scope', 'mmdet'))
-        self.model: Any = MODELS.build(cfg.model)
+        init_default_scope(cfg.get('default_scope') or 'mmengine')
+        model = ConfigDict(cfg.model)
+        if cfg.get('data_preprocessor'):  # as a runner does
+            model.setdefault('data_preprocessor', cfg.data_preprocessor)
+        self.model: Any = MODELS.build(model)
         saved = load_checkpoint(self.model, checkpoint, map_location='cpu')
         self.model.to(device).eval()
         self.backbone = find_backbone(self.model)
         # mmpretrain's configs leave the name to the runner.
-        visualizer = {'name': 'visualizer', **cfg.visualizer, 'vis_backends': None}
+        visualizer = {'name': 'visualizer', **visualizer_of(cfg), 'vis_backends': None}
         self.visualizer = VISUALIZERS.build(visualizer)
         self.visualizer.dataset_meta = saved.get('meta', {}).get('dataset_meta') or {}
-        pipeline = _test_dataset(cfg).pipeline
+        pipeline = _test_dataset(cfg).get('pipeline') or []
         steps = [step for step in pipeline if type_name(step) not in ANNOTATIONS]
-        self.pipeline = Compose(steps)
+        self.load, self.pipeline = Compose(steps[:1]), Compose(steps)
 
     @torch.no_grad()
     def __call__(self, path: str | Path) -> Prediction:
@@ -78,34 +82,42 @@ class Predictor:
             FileNotFoundError: If there is no such file.
             ValueError: If it is not an image.
         """
-        if not Path(path).is_file():
+        if '://' not in str(path) and not Path(path).is_file():
             raise FileNotFoundError(f'image: no file {str(path)!r}; check the path')
+        loaded = self.load(dict(img_path=str(path), img_id=0))
         data = self.pipeline(dict(img_path=str(path), img_id=0))
-        if data is None:
+        if loaded is None or data is None:
             raise ValueError(f'image: {str(path)!r} cannot be read as an image')
         inputs = data['inputs']
         (sample,) = self.model.test_step({k: [value] for k, value in data.items()})
         height, width = sample.img_shape[:2]
         return Prediction(
             image=as_picture(inputs[:, :height, :width]),
-            painted=self._paint(path, sample),
+            painted=self._paint(_as_picture(loaded['img']), sample),
             traces=self.backbone.traces,
             sample=sample,
             input_size=self.backbone.input_size,
         )
 
-    def _paint(self, path: str | Path, sample: Any) -> np.ndarray:
-        import cv2
+    def _paint(self, original: np.ndarray, sample: Any) -> np.ndarray:
+        if 'pred_label' in sample and hasattr(self.visualizer, 'visualize_cls'):
+            return self.visualizer.visualize_cls(original, sample, draw_gt=False, rescale_factor=2)
+        self.visualizer.add_datasample('', original, sample, draw_gt=False, show=False)
+        return self.visualizer.get_image()
 
-        original = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
-        if 'pred_instances' in sample:
-            self.visualizer.add_datasample('', original, sample, draw_gt=False, show=False)
-            return self.visualizer.get_image()
-        return self.visualizer.visualize_cls(original, sample, draw_gt=False, rescale_factor=2)
+
+def _as_picture(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of an image as OpenMMLab loads it: BGR, or grey."""
+    if image.ndim == 2 or image.shape[2] == 1:
+        image = np.repeat(image.reshape(*image.shape[:2], 1), 3, 2)
+    return np.ascontiguousarray(image[..., 2::-1].clip(0, 255).astype(np.uint8))
 
 
 def _test_dataset(cfg: Config) -> ConfigDict:
-    return innermost_datasets(cfg.test_dataloader.dataset)[0]
+    datasets = innermost_datasets((cfg.get('test_dataloader') or {}).get('dataset'))
+    if not datasets:
+        raise ValueError('test_dataloader: the config has no data set to test on; add one')
+    return ConfigDict(datasets[0])
 
 
 def image_files(names: list[str]) -> list[Path]:
@@ -123,19 +135,26 @@ def image_files(names: list[str]) -> list[Path]:
     return files
 
 
-def test_images(cfg: Config) -> list[Path]:
-    """The image files of a config's test set, in its order.
+def test_images(cfg: Config) -> list[str]:
+    """The image files, or URLs, of a config's test set, in its order.
 
     Raises:
         FileNotFoundError: If the test set is not there.
+        ValueError: If the config has none, or one that does not tell its files.
     """
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    init_default_scope(cfg.get('default_scope') or 'mmengine')
     require_data(cfg, 'test_dataloader')
-    dataset = DATASETS.build(dict(_test_dataset(cfg), pipeline=[]))
-    return [Path(dataset.get_data_info(index)['img_path']) for index in range(len(dataset))]
+    dataset = DATASETS.build({**_test_dataset(cfg), 'pipeline': []})
+    try:
+        return [str(dataset.get_data_info(index)['img_path']) for index in range(len(dataset))]
+    except (AttributeError, KeyError):
+        kind = type(dataset).__name__
+        raise ValueError(
+            f'test_dataloader.dataset: {kind} does not tell its image files; name some by --images'
+        ) from None
 
 
-def spread(items: Sequence[Path], count: int | None) -> list[Path]:
+def spread(items: Sequence[Any], count: int | None) -> list:
     """At most ``count`` items, evenly spread; all of them for None."""
     if count is None or count >= len(items):
         return list(items)

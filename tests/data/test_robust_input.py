@@ -12,7 +12,6 @@ from runs import class_options, data_options
 
 from las_mm.checkpoints.loading import latest_checkpoint
 from las_mm.data.annotations import check_coco
-from las_mm.data.images import is_truncated
 
 STATIC = 'configs/faster_rcnn_r50_demo.py'
 CLASSIFIER = 'configs/las_r50_4-4-2-1_demo.py'
@@ -63,15 +62,6 @@ def test_a_broken_image_is_named(tmp_path, content, message, backend):
         load(dict(img_path=str(path)))
     assert message.replace('IMAGE', str(path)) in str(error.value)
     assert lenient(dict(img_path=str(path))) is None
-
-
-def test_a_thumbnail_s_end_is_not_taken_for_the_image_s():
-    thumbnail, image = encoded('.jpg', IMAGE[:8, :8]), encoded('.jpg')
-    segment = b'\xff\xe1' + (len(thumbnail) + 2).to_bytes(2, 'big') + thumbnail
-    whole = image[:2] + segment + image[2:]
-    assert not is_truncated(whole)
-    assert not is_truncated(whole + b'\0' * 100)
-    assert is_truncated(whole[:-50])
 
 
 @pytest.mark.parametrize('channels', [1, 3])
