@@ -80,6 +80,24 @@ class ChannelMasker(Masker):
         return cast(nn.Linear, conv)
 
     @property
+    def groups(self) -> int:
+        """K, the number of groups."""
+        return self.channels // self.granularity
+
+    def layers(self) -> list[tuple[Tensor, Tensor]]:
+        """Weights and biases of an MLP whose last outputs are :meth:`margin`, in double precision.
+
+        Empty where pixels are transformed before their mean.
+        """
+        if self.linear is not None:
+            return []
+        parts = [part for part in self.modules() if isinstance(part, nn.Linear)]
+        pairs = [(p.weight.detach().double(), p.bias.detach().double()) for p in parts]
+        *first, (weight, bias) = pairs
+        keep, skip = weight.chunk(2)
+        return [*first, (keep - skip, bias[: self.groups] - bias[self.groups :])]
+
+    @property
     def dtype(self) -> torch.dtype:
         return self.last.weight.dtype
 

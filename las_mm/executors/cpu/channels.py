@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from las_mm.executors.folding import FoldedBlock, fold_block, why_not_foldable
-from las_mm.layers import DynamicBlock, Masks
+from las_mm.layers import ChannelMasker, DynamicBlock, Masks
 from las_mm.ops.native.build import load_native
 
 from .packing import decided_mask, deciding, plain, pooled_identity, why_not_packable
@@ -52,7 +52,8 @@ def pack_channels(
     convs = [plain(conv) for conv in folded.convs]
     inner = folded.convs[:-1]
     skipped = [] if folded.zeroed else [cast(Tensor, conv.skipped) for conv in inner]
-    return kind(convs, skipped, gate, shortcut, masker, granularity, isa, winograd)
+    layers = block.channel_masker.layers()
+    return kind(convs, skipped, gate, shortcut, masker, layers, granularity, isa, winograd)
 
 
 def run_channels(
@@ -62,25 +63,32 @@ def run_channels(
     x = x.contiguous(memory_format=torch.channels_last)
     in_place = private and block.downsample is None
     identity = pooled_identity(prepared.pooled, x)
-    groups = block.channel_masker(x)
-    channels = block.channel_masker.decision(groups, (1, 1)).channels.flatten(1).float()
-    patches = block.spatial_masker
-    decided = decided_mask(patches, x)
+    groups = _decided_groups(block.channel_masker, x)
+    decided = decided_mask(block.spatial_masker, x)
     outs: list[Tensor] = []
     masks: list[Tensor] = []
+    found: list[Tensor] = []
     for image in range(len(x)):
         part = slice(image, image + 1)
-        out, mask = prepared.packed.run(
+        out, mask, computed = prepared.packed.run(
             x[part],
-            channels[image],
+            None if groups is None else groups[image],
             None if identity is None else identity[part],
             None if decided is None else decided[part],
             in_place,
         )
         outs.append(out)
         masks += [] if mask is None else [mask]
+        found.append(computed[None])
     out = x if in_place else _joined(outs)
-    return out, (_joined(masks), groups) if masks else (groups,)
+    return out, (_joined(masks), _joined(found)) if masks else (_joined(found),)
+
+
+def _decided_groups(masker: ChannelMasker, x: Tensor) -> Tensor | None:
+    """(N, K) groups to compute, where the extension is not to decide."""
+    if masker.decided is not None:
+        return masker.decided.to('cpu', torch.float32).expand(len(x), masker.groups)
+    return None if masker.linear is None else masker(x).float()
 
 
 def _joined(images: list[Tensor]) -> Tensor:

@@ -38,10 +38,11 @@ void define_channel_block(py::module& module, const char* name) {
   py::class_<Self, std::shared_ptr<Self>>(module, name)
       .def(py::init<const std::vector<Conv>&, const std::vector<at::Tensor>&,
                     const std::optional<GateConvs>&, const std::optional<Conv>&,
-                    const std::optional<MaskerRow>&, int, const std::string&, bool>(),
-           "convs"_a, "skipped"_a, "gate"_a, "shortcut"_a, "masker"_a, "granularity"_a,
+                    const std::optional<MaskerRow>&, const std::vector<LinearLayer>&, int,
+                    const std::string&, bool>(),
+           "convs"_a, "skipped"_a, "gate"_a, "shortcut"_a, "masker"_a, "layers"_a, "granularity"_a,
            "isa"_a = "", "winograd"_a = true, py::call_guard<py::gil_scoped_release>())
-      .def("run", &Self::run, "x"_a, "channels"_a, "identity"_a = std::nullopt,
+      .def("run", &Self::run, "x"_a, "groups"_a = std::nullopt, "identity"_a = std::nullopt,
            "decided"_a = std::nullopt, "in_place"_a = false,
            py::call_guard<py::gil_scoped_release>())
       .def_property_readonly("isa", &Self::isa);

@@ -104,22 +104,24 @@ template <class T>
 std::unique_ptr<Block<T>> ChannelBlock<T>::narrow(const float* mask) const {
   const Chosen chosen = convs_.size() == 3 && convs_[1].shape().groups > 1 ? choose_groups(mask)
                                                                            : choose(mask);
+  static thread_local CutMemory memory;
+  memory.restart();
   std::vector<PackedConv<T>> convs;
-  convs.push_back(convs_[0].cut(all(convs_[0].shape().in_channels), chosen.hidden, 1, kernels_));
+  convs.push_back(convs_[0].cut(all(convs_[0].shape().in_channels), chosen.hidden, 1, kernels_, memory));
   std::unique_ptr<PackedConv<T>> direct;
   std::unique_ptr<Gate> gate;
   if (convs_.size() == 2) {
     const std::vector<int> outputs = all(convs_[1].shape().out_channels);
-    convs.push_back(convs_[1].cut(chosen.inputs, outputs, 1, kernels_));
+    convs.push_back(convs_[1].cut(chosen.inputs, outputs, 1, kernels_, memory));
   } else {
     const LooseConv<T>& middle = chosen.by_winograd ? *winograd_ : convs_[1];
-    convs.push_back(middle.cut(chosen.inputs, chosen.middle, chosen.groups, kernels_));
+    convs.push_back(middle.cut(chosen.inputs, chosen.middle, chosen.groups, kernels_, memory));
     if (chosen.by_winograd && is_needed_directly(convs[1].shape(), granularity_)) {
       direct = std::make_unique<PackedConv<T>>(
-          convs_[1].cut(chosen.inputs, chosen.middle, 1, kernels_));
+          convs_[1].cut(chosen.inputs, chosen.middle, 1, kernels_, memory));
     }
     const std::vector<int> outputs = all(convs_[2].shape().out_channels);
-    convs.push_back(convs_[2].cut(chosen.last, outputs, 1, kernels_));
+    convs.push_back(convs_[2].cut(chosen.last, outputs, 1, kernels_, memory));
     if (gate_) gate = cut_gate(chosen.last);
   }
   return std::make_unique<Block<T>>(std::move(convs), std::move(direct), std::move(gate), shortcut_,

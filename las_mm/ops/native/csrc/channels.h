@@ -25,7 +25,8 @@ class ChannelBlock {
   int channels() const { return convs_[0].shape().out_channels; }
   const Kernels<T>& kernels() const { return kernels_; }
 
-  // The block for an image. mask: (channels), computed where not 0.
+  // The block for an image. mask: (channels), computed where not 0. One at a time in a thread, as the
+  // next has the same memory.
   std::unique_ptr<Block<T>> narrow(const float* mask) const;
 
  private:

@@ -3,10 +3,23 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "conversion.h"
 
 namespace las {
+namespace {
+
+// Whether numbers follow each other, in runs of that length.
+bool follow(const int* columns, int count, int run) {
+  if (count % run) return false;
+  for (int i = 0; i < count; i++) {
+    if (i % run && columns[i] != columns[i - 1] + 1) return false;
+  }
+  return true;
+}
+
+}  // namespace
 
 template <class T>
 LooseConv<T>::LooseConv(const ConvShape& shape, const float* weight, const float* bias,
@@ -46,6 +59,7 @@ struct LooseConv<T>::Cut {
   const int* columns;  // of the panel: where in a row
   const Panel& panel;
   int tap, width, step;
+  bool in_order, in_pairs;
   T* packed;
 
   T* place(size_t k) const {
@@ -53,7 +67,6 @@ struct LooseConv<T>::Cut {
   }
   // What the inputs left out carry is what all do without what those that are there would.
   void run(float* carried) const {
-    const size_t stride = step;
     if (carried) {
       const float* totals = loose.totals_.data() + static_cast<size_t>(tap) * loose.columns();
       for (int i = 0; i < panel.columns; i++) carried[i] = totals[columns[i]];
@@ -61,33 +74,56 @@ struct LooseConv<T>::Cut {
     size_t one = inputs.size();
     for (size_t k = 0; k < inputs.size(); k++) {
       T* to = place(k);
-      if (inputs[k] < 0) {
-        if (inputs[k] == kOne) one = k;
-        for (int i = 0; i < width; i++) convert(0.f, to[i * stride]);
-        continue;
-      }
-      const T* from = loose.row(tap, inputs[k]);
-      for (int i = 0; i < panel.columns; i++) to[i * stride] = from[columns[i]];
-      for (int i = panel.columns; i < width; i++) convert(0.f, to[i * stride]);
+      if (inputs[k] == kOne) one = k;
+      const int filled = inputs[k] < 0 ? 0 : panel.columns;
+      for (int i = filled; i < width; i++) convert(0.f, to[i * step]);
+      if (!filled) continue;
+      take(loose.row(tap, inputs[k]), to);
       const float constant = carried ? loose.constants_[inputs[k]] : 0.f;
-      if (constant == 0) continue;
-      for (int i = 0; i < panel.columns; i++) {
-        carried[i] -= constant * to_float(from[columns[i]]);
-      }
+      if (constant != 0) carry(constant, to, carried);
     }
     if (one == inputs.size() || !carried) return;
-    for (int i = 0; i < panel.columns; i++) convert(carried[i], place(one)[i * stride]);
+    for (int i = 0; i < panel.columns; i++) convert(carried[i], place(one)[i * step]);
+  }
+
+  void take(const T* from, T* to) const {
+    if (step == 1 && in_order) {
+      std::copy_n(from + columns[0], panel.columns, to);
+    } else if (step == 1 && in_pairs) {
+      for (int i = 0; i < panel.columns; i += 2) std::memcpy(to + i, from + columns[i], 2 * sizeof(T));
+    } else if (step == 1) {
+      for (int i = 0; i < panel.columns; i++) to[i] = from[columns[i]];
+    } else {
+      for (int i = 0; i < panel.columns; i++) to[i * step] = from[columns[i]];
+    }
+  }
+
+  void carry(float constant, const T* weights, float* carried) const {
+    if (step == 1) {
+      for (int i = 0; i < panel.columns; i++) carried[i] -= constant * to_float(weights[i]);
+    } else {
+      for (int i = 0; i < panel.columns; i++) carried[i] -= constant * to_float(weights[i * step]);
+    }
   }
 };
 
+std::shared_ptr<char> CutMemory::take(size_t bytes) {
+  if (next_ == pieces_.size()) pieces_.push_back({nullptr, 0});
+  Piece& piece = pieces_[next_++];
+  if (piece.bytes < bytes) piece = {allocate_weights(bytes + bytes / 4), bytes + bytes / 4};
+  return piece.memory;
+}
+
 template <class T>
 PackedConv<T> LooseConv<T>::cut(const std::vector<int>& inputs, const std::vector<int>& outputs,
-                                int groups, const Kernels<T>& kernels) const {
+                                int groups, const Kernels<T>& kernels,
+                                CutMemory& memory) const {
   ConvShape shape = shape_;
   shape.groups = groups;
   shape.in_channels = static_cast<int>(inputs.size()) * groups;
   shape.out_channels = static_cast<int>(outputs.size());
-  PackedConv<T> conv(shape, kernels, algorithm_);
+  const size_t bytes = PackedConv<T>::packed_bytes(shape, kernels, algorithm_);
+  PackedConv<T> conv(shape, kernels, algorithm_, memory.take(bytes));
   std::vector<int> columns(outputs.size());
   for (size_t i = 0; i < outputs.size(); i++) {
     columns[i] = outputs[i] >= 0 ? outputs[i] : shape_.out_channels;
@@ -99,8 +135,10 @@ PackedConv<T> LooseConv<T>::cut(const std::vector<int>& inputs, const std::vecto
     for (int64_t job = first; job < last; job++) {
       const Panel& panel = conv.panels()[job / taps_];
       const int tap = static_cast<int>(job % taps_);
-      const Cut cut{*this, inputs, columns.data() + panel.column, panel, tap,
-                    panel.vectors * kernels.lanes, kernels.depth_step, conv.weights_of(panel)};
+      const int* chosen = columns.data() + panel.column;
+      const Cut cut{*this, inputs, chosen, panel, tap, panel.vectors * kernels.lanes,
+                    kernels.depth_step, follow(chosen, panel.columns, panel.columns),
+                    follow(chosen, panel.columns, 2), conv.weights_of(panel)};
       cut.run(carries() ? carried.data() + tap * outputs.size() + panel.column : nullptr);
     }
   });

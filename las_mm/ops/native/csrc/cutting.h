@@ -12,6 +12,21 @@ constexpr int kZero = -1, kOne = -2;
 // In the place of an output's number: what it carries where it is left out.
 constexpr int left_out(int channel) { return -3 - channel; }
 
+// Memory for the weights of an image, one convolution after another; the next image has the same.
+class CutMemory {
+ public:
+  void restart() { next_ = 0; }
+  std::shared_ptr<char> take(size_t bytes);
+
+ private:
+  struct Piece {
+    std::shared_ptr<char> memory;
+    size_t bytes;
+  };
+  std::vector<Piece> pieces_;
+  size_t next_ = 0;
+};
+
 // What a channel that is left out carries at every pixel makes of a convolution's output a constant,
 // but at the edges, where taps lie outside of the image. As the weights of one more input channel,
 // which is 1 inside of the image, it is right at every pixel, and any algorithm computes it.
@@ -29,7 +44,7 @@ class LooseConv {
   // left out; without it their constants are added to the bias, which is right for 1×1. outputs:
   // numbers of channels, those of whole groups.
   PackedConv<T> cut(const std::vector<int>& inputs, const std::vector<int>& outputs, int groups,
-                    const Kernels<T>& kernels) const;
+                    const Kernels<T>& kernels, CutMemory& memory) const;
 
   const ConvShape& shape() const { return shape_; }
   Algorithm algorithm() const { return algorithm_; }

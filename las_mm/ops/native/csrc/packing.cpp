@@ -28,6 +28,8 @@ template <class T>
 PackedConv<T>::PackedConv(const ConvShape& shape, const float* weight, const float* bias,
                           const Kernels<T>& kernels, Algorithm algorithm)
     : PackedConv(shape, kernels, algorithm) {
+  const std::shared_ptr<char> memory = allocate_weights(bytes_);
+  weights_ = {memory, reinterpret_cast<T*>(memory.get())};
   for (const Panel& panel : panels_) pack(panel, weight, bias, kernels);
 }
 
@@ -49,10 +51,21 @@ PackedConv<T>::PackedConv(const ConvShape& shape, const Kernels<T>& kernels, Alg
       biases += vectors * lanes;
     }
   }
-  const std::shared_ptr<char> memory = allocate_weights(weights * sizeof(T));
-  weights_ = {memory, reinterpret_cast<T*>(memory.get())};
   bias_.reserve(biases);
   bytes_ = weights * sizeof(T);
+}
+
+template <class T>
+PackedConv<T>::PackedConv(const ConvShape& shape, const Kernels<T>& kernels, Algorithm algorithm,
+                          std::shared_ptr<char> memory)
+    : PackedConv(shape, kernels, algorithm) {
+  weights_ = {memory, reinterpret_cast<T*>(memory.get())};
+}
+
+template <class T>
+size_t PackedConv<T>::packed_bytes(const ConvShape& shape, const Kernels<T>& kernels,
+                                   Algorithm algorithm) {
+  return PackedConv(shape, kernels, algorithm).bytes_;
 }
 
 // [tap][depth / step][column][step], padded with zero columns to whole vectors.

@@ -43,8 +43,11 @@ class PackedConv {
   // weight: (out, in / groups, kernel, kernel); bias: (out).
   PackedConv(const ConvShape& shape, const float* weight, const float* bias,
              const Kernels<T>& kernels, Algorithm algorithm = Algorithm::direct);
-  // Room for one, to be filled.
-  PackedConv(const ConvShape& shape, const Kernels<T>& kernels, Algorithm algorithm);
+  // One to be filled, in memory that it is given: packed_bytes() of it.
+  PackedConv(const ConvShape& shape, const Kernels<T>& kernels, Algorithm algorithm,
+             std::shared_ptr<char> memory);
+  static size_t packed_bytes(const ConvShape& shape, const Kernels<T>& kernels,
+                             Algorithm algorithm);
   T* weights_of(const Panel& panel) { return weights_.get() + panel.weights; }
   float* bias_of(const Panel& panel) { return bias_.data() + panel.bias; }
 
@@ -67,6 +70,7 @@ class PackedConv {
   }
 
  private:
+  PackedConv(const ConvShape& shape, const Kernels<T>& kernels, Algorithm algorithm);
   void pack(const Panel& panel, const float* weight, const float* bias, const Kernels<T>& kernels);
 
   ConvShape shape_;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "channels.h"
+#include "deciding.h"
 #include "py_block.h"
 
 namespace las {
@@ -12,15 +13,31 @@ inline std::vector<float> to_vector(const at::Tensor& tensor) {
   return {first, first + values.numel()};
 }
 
+// Weight (out, in) and bias (out) in double.
+using LinearLayer = std::tuple<at::Tensor, at::Tensor>;
+
+inline std::unique_ptr<Decider> make_decider(const std::vector<LinearLayer>& layers) {
+  if (layers.empty()) return nullptr;
+  std::vector<Linear> linear;
+  for (const auto& [weight, bias] : layers) {
+    const at::Tensor w = weight.contiguous(), b = bias.contiguous();
+    const double *first = w.const_data_ptr<double>(), *start = b.const_data_ptr<double>();
+    linear.push_back({static_cast<int>(w.size(1)), static_cast<int>(w.size(0)),
+                      {first, first + w.numel()}, {start, start + b.numel()}});
+  }
+  return std::make_unique<Decider>(std::move(linear));
+}
+
 template <class T>
 class PyChannelBlock {
  public:
   // skipped: what the channels of each convolution but the last carry where they are left out,
-  // before their activation; empty for zeros. The others are those of a block.
+  // before their activation; empty for zeros. layers: what decides on channels, the last one's outputs
+  // being the differences of its logits; empty if it is decided elsewhere. The others are a block's.
   PyChannelBlock(const std::vector<Conv>& convs, const std::vector<at::Tensor>& skipped,
                  const std::optional<GateConvs>& gate, const std::optional<Conv>& shortcut,
-                 const std::optional<MaskerRow>& masker, int granularity, const std::string& isa,
-                 bool winograd) {
+                 const std::optional<MaskerRow>& masker, const std::vector<LinearLayer>& layers,
+                 int granularity, const std::string& isa, bool winograd) {
     const Kernels<T>* kernels = find_kernels<T>(isa);
     const Kernels<float>* exact = find_kernels<float>(std::is_same_v<T, float> ? isa : "");
     TORCH_CHECK_VALUE(kernels && exact, "isa: this CPU has no '", isa, "'");
@@ -57,22 +74,30 @@ class PyChannelBlock {
     block_ = std::make_unique<ChannelBlock<T>>(std::move(loose), std::move(by_winograd),
                                                std::move(scale), std::move(side),
                                                make_masker(masker), granularity, *kernels, *exact);
+    decider_ = make_decider(layers);
   }
 
-  // Of one image: the output and the mask. channels: (C), computed where not 0; the others as of
-  // PyBlock::run.
-  std::tuple<at::Tensor, std::optional<at::Tensor>> run(
-      const at::Tensor& x, const at::Tensor& channels, const std::optional<at::Tensor>& identity,
-      const std::optional<at::Tensor>& decided, bool in_place) const {
+  // Of one image: the output, the mask of its patches, and which groups (K) were computed. groups: (K),
+  // computed where not 0; none to decide. The others are those of PyBlock::run.
+  std::tuple<at::Tensor, std::optional<at::Tensor>, at::Tensor> run(
+      const at::Tensor& x, const std::optional<at::Tensor>& groups,
+      const std::optional<at::Tensor>& identity, const std::optional<at::Tensor>& decided,
+      bool in_place) const {
     TORCH_CHECK_VALUE(x.dim() == 4 && x.size(0) == 1, "x: got ", x.sizes(), ", give one image");
-    TORCH_CHECK_VALUE(channels.numel() == block_->channels() && channels.is_contiguous(),
-                      "channels: got ", channels.sizes(), ", give ", block_->channels());
-    auto block = block_->narrow(channels.const_data_ptr<float>());
+    TORCH_CHECK_VALUE(groups || decider_, "groups: nothing decides on channels; give them");
+    const at::Tensor mask = groups ? groups->contiguous() : decide(x);
+    const int channels = block_->channels(), count = static_cast<int>(mask.numel());
+    TORCH_CHECK_VALUE(count && channels % count == 0, "groups: got ", count, " for ", channels,
+                      " channels");
+    const float* on = mask.const_data_ptr<float>();
+    std::vector<float> spread(channels);
+    for (int i = 0; i < channels; i++) spread[i] = on[i / (channels / count)];
+    auto block = block_->narrow(spread.data());
     block->dilated_rate = dilated_rate_.load();
     PyBlock<T> narrow(std::move(block));
-    auto result = narrow.run(x, identity, decided, in_place);
+    auto [out, patches] = narrow.run(x, identity, decided, in_place);
     dilated_rate_ = narrow.dilated_rate();
-    return result;
+    return {std::move(out), std::move(patches), mask};
   }
 
   const char* isa() const { return block_->kernels().isa; }
@@ -82,7 +107,17 @@ class PyChannelBlock {
     return shape.kernel == 3 && shape.stride == 1 && shape.dilation == 1 && shape.groups == 1;
   }
 
+  at::Tensor decide(const at::Tensor& x) const {
+    TORCH_CHECK_VALUE(x.is_contiguous(at::MemoryFormat::ChannelsLast), "x: must be channels-last");
+    using Element = typename PyBlock<T>::Element;
+    at::Tensor mask = at::empty({decider_->groups()}, x.options().dtype(at::kFloat));
+    decider_->decide(reinterpret_cast<const T*>(x.const_data_ptr<Element>()),
+                     static_cast<int>(x.size(2) * x.size(3)), mask.mutable_data_ptr<float>());
+    return mask;
+  }
+
   std::unique_ptr<ChannelBlock<T>> block_;
+  std::unique_ptr<Decider> decider_;
   mutable std::atomic<float> dilated_rate_{1.f};  // of the last image, the prediction for the next
 };
 
