@@ -1,23 +1,75 @@
 #include "cutting.h"
 
 #include <ATen/Parallel.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #include <algorithm>
-#include <cstring>
+#include <type_traits>
 
 #include "conversion.h"
 
 namespace las {
 namespace {
 
-// Whether numbers follow each other, in runs of that length.
-bool follow(const int* columns, int count, int run) {
-  if (count % run) return false;
-  for (int i = 0; i < count; i++) {
-    if (i % run && columns[i] != columns[i - 1] + 1) return false;
+// Rows of weights that a thread cuts at a time.
+constexpr int kRows = 32;
+
+// Which entries of a row are taken, in ascending order.
+class Selection {
+ public:
+  Selection(const std::vector<int>& numbers, int row) {
+    for (size_t i = 0; i < numbers.size(); i++) {
+      if (numbers[i] < 0) continue;
+      places_.push_back(static_cast<int>(i));
+      numbers_.push_back(numbers[i]);
+    }
+    is_leading_ = places_.empty() || places_.back() + 1 == static_cast<int>(places_.size());
+    in_order_ = true;
+    for (size_t i = 1; i < numbers_.size(); i++) {
+      in_order_ = in_order_ && numbers_[i] == numbers_[0] + static_cast<int>(i);
+    }
+    masks_.resize((row + 15) / 16);
+    for (int number : numbers_) masks_[number / 16] |= 1 << number % 16;
   }
-  return true;
-}
+
+  size_t size() const { return numbers_.size(); }
+  // Whether nothing stands between those that are taken; else where each of them goes.
+  bool is_leading() const { return is_leading_; }
+  const std::vector<int>& places() const { return places_; }
+
+  // The entries themselves where they follow each other, or in `room`, which has 16 more.
+  template <class T>
+  const T* take(const T* from, T* room, bool avx512) const {
+    if (in_order_) return from + (numbers_.empty() ? 0 : numbers_[0]);
+#if defined(__x86_64__)
+    if constexpr (std::is_same_v<T, float>) {
+      if (avx512) return compress(from, room);
+    }
+#endif
+    for (size_t i = 0; i < numbers_.size(); i++) room[i] = from[numbers_[i]];
+    return room;
+  }
+
+ private:
+#if defined(__x86_64__)
+  __attribute__((target("avx512f"))) const float* compress(const float* from, float* room) const {
+    float* to = room;
+    for (size_t i = 0; i < masks_.size(); i++, from += 16) {
+      const __mmask16 mask = masks_[i];
+      const __m512 values = _mm512_maskz_compress_ps(mask, _mm512_maskz_loadu_ps(mask, from));
+      _mm512_storeu_ps(to, values);
+      to += __builtin_popcount(mask);
+    }
+    return room;
+  }
+#endif
+
+  bool in_order_, is_leading_;
+  std::vector<int> numbers_, places_;
+  std::vector<uint16_t> masks_;
+};
 
 }  // namespace
 
@@ -28,21 +80,21 @@ LooseConv<T>::LooseConv(const ConvShape& shape, const float* weight, const float
     : shape_(shape),
       algorithm_(algorithm),
       taps_(algorithm == Algorithm::direct ? shape.taps() : kWinogradEdge * kWinogradEdge),
-      weights_(static_cast<size_t>(taps_) * shape.depth() * columns()),
+      weights_(static_cast<size_t>(taps_) * shape.depth() * shape.out_channels + 16),
       bias_(bias, bias + shape.out_channels),
       skipped_(skipped),
       constants_(constants) {
   const int depth = shape.depth();
-  std::vector<double> totals(static_cast<size_t>(taps_) * columns());
+  std::vector<double> totals(static_cast<size_t>(taps_) * shape.out_channels);
   for (int channel = 0; channel < shape.out_channels; channel++) {
     for (int k = 0; k < depth; k++, weight += shape.taps()) {
       float transformed[kWinogradEdge * kWinogradEdge];
       if (algorithm != Algorithm::direct) transform_kernel(weight, transformed);
       const float* values = algorithm == Algorithm::direct ? weight : transformed;
       for (int tap = 0; tap < taps_; tap++) {
-        convert(values[tap], weights_[(static_cast<size_t>(tap) * depth + k) * columns() + channel]);
+        convert(values[tap], weights_[(static_cast<size_t>(tap) * depth + k) * shape.out_channels + channel]);
         if (constants_.empty()) continue;
-        totals[static_cast<size_t>(tap) * columns() + channel] +=
+        totals[static_cast<size_t>(tap) * shape.out_channels + channel] +=
             static_cast<double>(values[tap]) * constants_[k];
       }
     }
@@ -51,58 +103,56 @@ LooseConv<T>::LooseConv(const ConvShape& shape, const float* weight, const float
   if (carries) totals_.assign(totals.begin(), totals.end());
 }
 
-// One panel and tap of a cut: rows of weights, one per input.
+// Some rows of one tap, one per input, cut to some columns.
 template <class T>
 struct LooseConv<T>::Cut {
   const LooseConv& loose;
+  const Selection& selection;
   const std::vector<int>& inputs;
-  const int* columns;  // of the panel: where in a row
-  const Panel& panel;
-  int tap, width, step;
-  bool in_order, in_pairs;
-  T* packed;
+  PackedConv<T>& conv;
+  int lanes, step;
+  bool avx512;
 
-  T* place(size_t k) const {
-    return packed + (static_cast<size_t>(tap) * inputs.size() + k / step * step) * width + k % step;
+  // The places of an input's weights in a panel are `step` apart.
+  T* place(const Panel& panel, int tap, size_t k) const {
+    const size_t width = panel.vectors * lanes;
+    return conv.weights_of(panel) + (tap * inputs.size() + k / step * step) * width + k % step;
   }
-  // What the inputs left out carry is what all do without what those that are there would.
-  void run(float* carried) const {
-    if (carried) {
-      const float* totals = loose.totals_.data() + static_cast<size_t>(tap) * loose.columns();
-      for (int i = 0; i < panel.columns; i++) carried[i] = totals[columns[i]];
-    }
-    size_t one = inputs.size();
-    for (size_t k = 0; k < inputs.size(); k++) {
-      T* to = place(k);
-      if (inputs[k] == kOne) one = k;
-      const int filled = inputs[k] < 0 ? 0 : panel.columns;
+
+  void put(const T* values, size_t count, int tap, size_t k) const {
+    for (const Panel& panel : conv.panels()) {
+      T* to = place(panel, tap, k);
+      const int width = panel.vectors * lanes, first = panel.column;
+      const int filled = std::clamp(static_cast<int>(count) - first, 0, panel.columns);
+      if (step == 1) {
+        std::copy_n(values + first, filled, to);
+      } else {
+        for (int i = 0; i < filled; i++) to[i * step] = values[first + i];
+      }
       for (int i = filled; i < width; i++) convert(0.f, to[i * step]);
-      if (!filled) continue;
-      take(loose.row(tap, inputs[k]), to);
+    }
+  }
+
+  void put_all(const T* values, int tap, size_t k) const {
+    if (selection.is_leading()) return put(values, selection.size(), tap, k);
+    std::vector<T> row(conv.shape().out_channels, T{});
+    for (size_t i = 0; i < selection.size(); i++) row[selection.places()[i]] = values[i];
+    put(row.data(), row.size(), tap, k);
+  }
+
+  // carried: per column, less what these inputs would carry if they were left out; or null.
+  void run(int tap, size_t first, size_t last, float* carried) const {
+    std::vector<T> room(selection.size() + 16);
+    for (size_t k = first; k < last; k++) {
+      if (inputs[k] < 0) {
+        put(nullptr, 0, tap, k);
+        continue;
+      }
+      const T* values = selection.take(loose.row(tap, inputs[k]), room.data(), avx512);
+      put_all(values, tap, k);
       const float constant = carried ? loose.constants_[inputs[k]] : 0.f;
-      if (constant != 0) carry(constant, to, carried);
-    }
-    if (one == inputs.size() || !carried) return;
-    for (int i = 0; i < panel.columns; i++) convert(carried[i], place(one)[i * step]);
-  }
-
-  void take(const T* from, T* to) const {
-    if (step == 1 && in_order) {
-      std::copy_n(from + columns[0], panel.columns, to);
-    } else if (step == 1 && in_pairs) {
-      for (int i = 0; i < panel.columns; i += 2) std::memcpy(to + i, from + columns[i], 2 * sizeof(T));
-    } else if (step == 1) {
-      for (int i = 0; i < panel.columns; i++) to[i] = from[columns[i]];
-    } else {
-      for (int i = 0; i < panel.columns; i++) to[i * step] = from[columns[i]];
-    }
-  }
-
-  void carry(float constant, const T* weights, float* carried) const {
-    if (step == 1) {
-      for (int i = 0; i < panel.columns; i++) carried[i] -= constant * to_float(weights[i]);
-    } else {
-      for (int i = 0; i < panel.columns; i++) carried[i] -= constant * to_float(weights[i * step]);
+      if (constant == 0) continue;
+      for (size_t i = 0; i < selection.size(); i++) carried[i] -= constant * to_float(values[i]);
     }
   }
 };
@@ -124,36 +174,60 @@ PackedConv<T> LooseConv<T>::cut(const std::vector<int>& inputs, const std::vecto
   shape.out_channels = static_cast<int>(outputs.size());
   const size_t bytes = PackedConv<T>::packed_bytes(shape, kernels, algorithm_);
   PackedConv<T> conv(shape, kernels, algorithm_, memory.take(bytes));
-  std::vector<int> columns(outputs.size());
-  for (size_t i = 0; i < outputs.size(); i++) {
-    columns[i] = outputs[i] >= 0 ? outputs[i] : shape_.out_channels;
-  }
-  const bool in_bias = carries() && std::find(inputs.begin(), inputs.end(), kOne) == inputs.end();
-  std::vector<float> carried(carries() ? taps_ * outputs.size() : 0);
-  const int panels = static_cast<int>(conv.panels().size());
-  at::parallel_for(0, static_cast<int64_t>(panels) * taps_, 1, [&](int64_t first, int64_t last) {
-    for (int64_t job = first; job < last; job++) {
-      const Panel& panel = conv.panels()[job / taps_];
-      const int tap = static_cast<int>(job % taps_);
-      const int* chosen = columns.data() + panel.column;
-      const Cut cut{*this, inputs, chosen, panel, tap, panel.vectors * kernels.lanes,
-                    kernels.depth_step, follow(chosen, panel.columns, panel.columns),
-                    follow(chosen, panel.columns, 2), conv.weights_of(panel)};
-      cut.run(carries() ? carried.data() + tap * outputs.size() + panel.column : nullptr);
+
+  const Selection selection(outputs, shape_.out_channels);
+  const Cut cut{*this, selection, inputs, conv, kernels.lanes, kernels.depth_step,
+                kernels.lanes == 16 && std::is_same_v<T, float>};
+  const size_t count = selection.size(), chunks = (inputs.size() + kRows - 1) / kRows;
+  std::vector<float> carried(carries() ? chunks * taps_ * count : 0);
+  at::parallel_for(0, static_cast<int64_t>(chunks) * taps_, 1, [&](int64_t from, int64_t to) {
+    for (int64_t job = from; job < to; job++) {
+      const size_t first = job / taps_ * kRows, last = std::min(inputs.size(), first + kRows);
+      cut.run(static_cast<int>(job % taps_), first, last,
+              carries() ? carried.data() + job * count : nullptr);
     }
   });
+  std::vector<float> sums;  // [tap][column]
+  if (carries()) sums = sum_carried(carried, outputs, count, chunks);
+  const auto one = std::find(inputs.begin(), inputs.end(), kOne);
+  for (int tap = 0; one != inputs.end() && carries() && tap < taps_; tap++) {
+    std::vector<T> row(count);
+    for (size_t i = 0; i < count; i++) convert(sums[tap * count + i], row[i]);
+    cut.put(row.data(), count, tap, one - inputs.begin());
+  }
   for (const Panel& panel : conv.panels()) {
     float* bias = conv.bias_of(panel);
     std::fill_n(bias, panel.vectors * kernels.lanes, 0.f);
     for (int i = 0; i < panel.columns; i++) {
-      const int channel = outputs[panel.column + i];
-      bias[i] = bias_of(channel);
-      for (int tap = 0; in_bias && channel >= 0 && tap < taps_; tap++) {
-        bias[i] += carried[tap * outputs.size() + panel.column + i];
+      const size_t column = panel.column + i;
+      bias[i] = bias_of(outputs[column]);
+      for (int tap = 0; carries() && one == inputs.end() && column < count && tap < taps_; tap++) {
+        bias[i] += sums[tap * count + column];
       }
     }
   }
   return conv;
+}
+
+// What the inputs left out carry is what all do without what those that are there would.
+template <class T>
+std::vector<float> LooseConv<T>::sum_carried(const std::vector<float>& carried,
+                                             const std::vector<int>& columns, size_t count,
+                                             size_t chunks) const {
+  std::vector<float> sums(taps_ * count);
+  size_t i = 0;
+  for (int column : columns) {
+    if (column < 0) continue;
+    for (int tap = 0; tap < taps_; tap++) {
+      float& sum = sums[tap * count + i];
+      sum = totals_[static_cast<size_t>(tap) * shape_.out_channels + column];
+      for (size_t chunk = 0; chunk < chunks; chunk++) {
+        sum += carried[(chunk * taps_ + tap) * count + i];
+      }
+    }
+    i++;
+  }
+  return sums;
 }
 
 template <class T>

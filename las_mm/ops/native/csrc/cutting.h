@@ -42,7 +42,7 @@ class LooseConv {
 
   // The convolution of some channels. inputs: numbers within a group, of which kOne stands for those
   // left out; without it their constants are added to the bias, which is right for 1×1. outputs:
-  // numbers of channels, those of whole groups.
+  // numbers of channels in ascending order, those of whole groups.
   PackedConv<T> cut(const std::vector<int>& inputs, const std::vector<int>& outputs, int groups,
                     const Kernels<T>& kernels, CutMemory& memory) const;
 
@@ -53,18 +53,20 @@ class LooseConv {
  private:
   struct Cut;
   const T* row(int tap, int input) const {
-    return weights_.data() + (static_cast<size_t>(tap) * shape_.depth() + input) * columns();
+    return weights_.data() +
+           (static_cast<size_t>(tap) * shape_.depth() + input) * shape_.out_channels;
   }
   float bias_of(int channel) const;
-  int columns() const { return shape_.out_channels + 1; }  // one of zeros behind the others
+  std::vector<float> sum_carried(const std::vector<float>& carried, const std::vector<int>& columns,
+                                 size_t count, size_t chunks) const;
 
   ConvShape shape_;
   Algorithm algorithm_;
   int taps_;
-  std::vector<T> weights_;       // [tap][in / groups][out + 1]
+  std::vector<T> weights_;       // [tap][in / groups][out]
   std::vector<float> bias_, skipped_;  // [out]
   std::vector<float> constants_;  // [in]
-  std::vector<float> totals_;    // [tap][out + 1]: what all constants add; empty if all are zero
+  std::vector<float> totals_;    // [tap][out]: what all constants add; empty if all are zero
 };
 
 }  // namespace las
