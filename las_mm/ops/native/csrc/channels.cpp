@@ -21,6 +21,8 @@ std::vector<int> padded(std::vector<int> numbers, size_t multiple) {
 // Winograd's algorithm needs 16 products for 36, and time for its transforms; of inputs it needs
 // whole vectors.
 constexpr float kWinogradCost = .58f;
+// Of fewer pixels than this, cutting its 16 weights instead of 9 takes longer than it spares.
+constexpr int kWinogradPixels = 128;
 
 }  // namespace
 
@@ -41,7 +43,8 @@ ChannelBlock<T>::ChannelBlock(std::vector<LooseConv<T>> convs,
       exact_(exact) {}
 
 template <class T>
-typename ChannelBlock<T>::Chosen ChannelBlock<T>::choose(const float* mask) const {
+typename ChannelBlock<T>::Chosen ChannelBlock<T>::choose(const float* mask,
+                                                           int pixels) const {
   Chosen chosen;
   std::vector<int> active;
   for (int channel = 0; channel < channels(); channel++) {
@@ -51,7 +54,8 @@ typename ChannelBlock<T>::Chosen ChannelBlock<T>::choose(const float* mask) cons
   if (convs_[1].carries()) hidden.push_back(kOne);
   const size_t lanes = kernels_.lanes, step = kernels_.depth_step;
   chosen.by_winograd =
-      winograd_ && kWinogradCost * padded(hidden, lanes).size() < static_cast<float>(hidden.size());
+      winograd_ && pixels >= kWinogradPixels &&
+      kWinogradCost * padded(hidden, lanes).size() < static_cast<float>(hidden.size());
   chosen.hidden = chosen.inputs = padded(hidden, chosen.by_winograd ? lanes : step);
   chosen.middle = chosen.last = padded(active, chosen.by_winograd ? lanes : step);
   return chosen;
@@ -101,9 +105,9 @@ std::unique_ptr<Gate> ChannelBlock<T>::cut_gate(const std::vector<int>& channels
 }
 
 template <class T>
-std::unique_ptr<Block<T>> ChannelBlock<T>::narrow(const float* mask) const {
+std::unique_ptr<Block<T>> ChannelBlock<T>::narrow(const float* mask, int pixels) const {
   const Chosen chosen = convs_.size() == 3 && convs_[1].shape().groups > 1 ? choose_groups(mask)
-                                                                           : choose(mask);
+                                                                           : choose(mask, pixels);
   static thread_local CutMemory memory;
   memory.restart();
   std::vector<PackedConv<T>> convs;

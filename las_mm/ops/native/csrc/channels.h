@@ -25,9 +25,9 @@ class ChannelBlock {
   int channels() const { return convs_[0].shape().out_channels; }
   const Kernels<T>& kernels() const { return kernels_; }
 
-  // The block for an image. mask: (channels), computed where not 0. One at a time in a thread, as the
+  // The block for an image of so many output pixels. mask: (channels), computed where not 0. One at a time in a thread, as the
   // next has the same memory.
-  std::unique_ptr<Block<T>> narrow(const float* mask) const;
+  std::unique_ptr<Block<T>> narrow(const float* mask, int pixels) const;
 
  private:
   struct Chosen {
@@ -39,7 +39,7 @@ class ChannelBlock {
     bool by_winograd = false;
   };
 
-  Chosen choose(const float* mask) const;
+  Chosen choose(const float* mask, int pixels) const;
   Chosen choose_groups(const float* mask) const;
   std::unique_ptr<Gate> cut_gate(const std::vector<int>& channels) const;
 

@@ -85,14 +85,16 @@ class PyChannelBlock {
       bool in_place) const {
     TORCH_CHECK_VALUE(x.dim() == 4 && x.size(0) == 1, "x: got ", x.sizes(), ", give one image");
     TORCH_CHECK_VALUE(groups || decider_, "groups: nothing decides on channels; give them");
-    const at::Tensor mask = groups ? groups->contiguous() : decide(x);
+    // What is replayed is decided all the same, at its real cost.
+    const at::Tensor own = decider_ ? decide(x) : at::Tensor();
+    const at::Tensor mask = groups ? groups->contiguous() : own;
     const int channels = block_->channels(), count = static_cast<int>(mask.numel());
     TORCH_CHECK_VALUE(count && channels % count == 0, "groups: got ", count, " for ", channels,
                       " channels");
     const float* on = mask.const_data_ptr<float>();
     std::vector<float> spread(channels);
     for (int i = 0; i < channels; i++) spread[i] = on[i / (channels / count)];
-    auto block = block_->narrow(spread.data());
+    auto block = block_->narrow(spread.data(), static_cast<int>(x.size(2) * x.size(3)));
     block->dilated_rate = dilated_rate_.load();
     PyBlock<T> narrow(std::move(block));
     auto [out, patches] = narrow.run(x, identity, decided, in_place);
