@@ -5,8 +5,6 @@ global, and local to a PE. The shipped devices are in ``devices.yaml``; one's ow
 same form.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Mapping
@@ -16,8 +14,6 @@ from types import MappingProxyType
 from typing import Any
 
 import yaml
-
-__all__ = ['Device', 'PRECISION_BYTES', 'device_names', 'load_device', 'load_devices']
 
 # Bytes of one stored element. TF32 is stored as FP32 and rounded inside the tensor core.
 PRECISION_BYTES = MappingProxyType({'fp32': 4, 'tf32': 4, 'fp16': 2, 'bf16': 2})

@@ -3,12 +3,8 @@
 All functions broadcast over numpy arrays and return floats in (0, 1].
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike
-
-__all__ = ['transaction_efficiency', 'engine_utilisation']
 
 
 def transaction_efficiency(run: ArrayLike, gap: ArrayLike, transaction: float) -> np.ndarray:

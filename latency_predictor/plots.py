@@ -1,7 +1,5 @@
 """The paper's figures from predictions; the only module that needs matplotlib."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Sequence
@@ -16,15 +14,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = [
-    'PLOT_SUFFIXES',
-    'check_suffix',
-    'plot_frontier',
-    'plot_ratio_over_granularity',
-    'plot_ratio_over_rate',
-    'read_frontier',
-    'render',
-]
 
 PLOT_SUFFIXES = ('.png', '.pdf', '.svg')
 

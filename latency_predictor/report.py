@@ -1,17 +1,13 @@
 """Read the rates a trained network ran at, from the ``latency_report.json`` of a test run."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from .rates import check_rate
-from .spec import NetworkSpec
-
-__all__ = ['MeasuredRates', 'load_report']
+from .checks import check_rate
+from .network import NetworkSpec
 
 
 @dataclass(frozen=True)

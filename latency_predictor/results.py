@@ -1,12 +1,9 @@
 """Typed results of the latency model; plain numbers, microseconds and milliseconds."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
-
-__all__ = ['BlockCurve', 'BlockLatency', 'NetworkLatency', 'OperatorLatency']
 
 
 @dataclass(frozen=True)
@@ -38,6 +35,7 @@ class BlockLatency:
         masker_fused: whether masker and conv1 share a kernel (r > r_th); None for a static block.
         operators: breakdown of dynamic_us (of static_us in a static block).
         static_operators: breakdown of static_us.
+        shares: of all that the block decides on, by name.
     """
 
     name: str
@@ -48,6 +46,7 @@ class BlockLatency:
     masker_fused: bool | None
     operators: tuple[OperatorLatency, ...]
     static_operators: tuple[OperatorLatency, ...]
+    shares: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def ratio(self) -> float:

@@ -16,8 +16,6 @@ engine, e_i the efficiency of that move's transactions, K the multiply-accumulat
 the utilisation of the engine's lanes.
 """
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass
 
@@ -26,8 +24,6 @@ import numpy as np
 from .device import PRECISION_BYTES, Device
 from .efficiency import engine_utilisation, transaction_efficiency
 from .operators import Count, Move, Operator
-
-__all__ = ['LARGEST_TILE', 'TILE_SETS', 'Schedule', 'schedule', 'tile_candidates']
 
 # Longest tile edge, 2^7: the search bound of the authors' released simulator.
 LARGEST_TILE = 128

@@ -1,7 +1,5 @@
 """Sweeps over r, S and devices, and the choice of a granularity (Section 4.2)."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -9,21 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .block import layer_operator
+from .checks import check_rate
 from .model import LatencyModel
-from .rates import check_rate
-from .schedule import schedule
-from .spec import BlockSpec, NetworkSpec
-
-__all__ = [
-    'KNEE_TOLERANCE',
-    'Candidate',
-    'SearchResult',
-    'StageCurves',
-    'legal_granularities',
-    'search_granularity',
-    'sweep',
-]
+from .network import NetworkSpec
+from .spec import BlockSpec
 
 # A larger S is worth its lost flexibility only if it lowers r_l by more than this. It is where
 # Section 4.2 draws the line on V100: S = 8 to 28 "brings very little improvement".
@@ -171,15 +158,7 @@ def search_granularity(
     the smallest S that is within ``tolerance`` in r_l of every larger one.
     """
     curves = sweep(model, network, [activation_rate], granularities)
-    other_us = sum(
-        float(
-            schedule(
-                layer_operator(layer, model.batch_size), model.device, model.precision, model.tiles
-            ).total
-        )
-        * 1e6
-        for layer in (*network.stem, *network.head)
-    )
+    other_us = model.layers_us(network)
     static_us = other_us + sum(curve.static_us for curve in curves)
 
     def candidate(choice: Sequence[int]) -> Candidate:

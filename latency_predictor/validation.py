@@ -3,27 +3,15 @@
 ``tools/predictor/validate_predictor.py`` writes VALIDATION.md from this and from measurements.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from .builders import regnet, resnet
 from .device import load_device
 from .model import LatencyModel
+from .networks import regnet, resnet
 from .search import search_granularity, sweep
-from .tables import (
-    DEVICES,
-    TABLE_2,
-    TABLE_3,
-    Cell,
-    cell_errors,
-    detection_table,
-    fusion_table,
-)
-
-__all__ = ['markdown_table', 'paper_sections']
+from .tables import DEVICES, TABLE_2, TABLE_3, Cell, cell_errors, detection_table, fusion_table
 
 # What the authors' later release predicts at 224 x 224, stem excluded, ms per image.
 _RELEASED = (

@@ -1,16 +1,12 @@
 """Argument groups that commands share, and how they become specs and models."""
 
-from __future__ import annotations
-
 import argparse
 
-from ..builders import NETWORK_NAMES, build_network
 from ..device import PRECISION_BYTES, load_devices
 from ..model import LatencyModel
+from ..network import NetworkSpec
+from ..networks import NETWORK_NAMES, build_network
 from ..schedule import TILE_SETS
-from ..spec import NetworkSpec
-
-__all__ = ['add_model', 'add_network', 'add_output', 'models', 'network', 'numbers']
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:

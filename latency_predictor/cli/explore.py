@@ -1,9 +1,8 @@
 """Commands ``sweep``, ``search`` and ``plot``."""
 
-from __future__ import annotations
-
 import argparse
 
+from ..network import NetworkSpec
 from ..plots import (
     check_suffix,
     plot_frontier,
@@ -13,11 +12,8 @@ from ..plots import (
     render,
 )
 from ..search import KNEE_TOLERANCE, search_granularity, sweep
-from ..spec import NetworkSpec
 from . import arguments as args
 from .output import Answer, emit, write_whole
-
-__all__ = ['add_parsers']
 
 
 def add_parsers(subparsers: argparse._SubParsersAction) -> None:

@@ -1,7 +1,5 @@
 """What a command answers, and its three forms: table, JSON, CSV."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -9,8 +7,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-__all__ = ['Answer', 'emit', 'write_whole']
 
 
 @dataclass(frozen=True)

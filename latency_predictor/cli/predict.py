@@ -1,23 +1,20 @@
 """Commands ``devices``, ``block`` and ``network``."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 
 from numpy.typing import ArrayLike
 
-from ..block import Fusion
+from ..deciding import MODES
 from ..device import load_devices
+from ..fusion import Fusion
 from ..macs import network_macs, rate_for_macs_ratio
 from ..model import LatencyModel
+from ..network import NetworkSpec
 from ..report import load_report
-from ..skipping import SKIPPING_MODES
-from ..spec import BlockSpec, NetworkSpec
+from ..spec import BlockSpec
 from . import arguments as args
 from .output import Answer, emit
-
-__all__ = ['add_parsers']
 
 
 def add_parsers(subparsers: argparse._SubParsersAction) -> None:
@@ -39,7 +36,7 @@ def add_parsers(subparsers: argparse._SubParsersAction) -> None:
     block.add_argument('--dilated-rate', type=float, help='share of conv1 computed when unfused')
     block.add_argument(
         '--mode',
-        choices=SKIPPING_MODES,
+        choices=MODES,
         default='spatial',
         help='spatial masks (default), or for comparison layer or channel skipping '
         'at the same rate',
@@ -177,9 +174,7 @@ def _block_answer(
     )
 
 
-def _rates(
-    arguments: argparse.Namespace,
-) -> tuple[NetworkSpec, ArrayLike, ArrayLike | None, str]:
+def _rates(arguments: argparse.Namespace) -> tuple[NetworkSpec, ArrayLike, ArrayLike | None, str]:
     """Network, rates and dilated rates asked for, and a sentence on where they are from."""
     if arguments.rates:
         measured = load_report(arguments.rates)

@@ -1,15 +1,11 @@
 """Commands ``table1``, ``table2``, ``table3``: the paper's latencies and the predicted ones."""
 
-from __future__ import annotations
-
 import argparse
 
 from ..model import LatencyModel
 from ..tables import TABLE_2, TABLE_3, cell_errors, detection_table, fusion_table
 from . import arguments as args
 from .output import Answer, emit
-
-__all__ = ['add_parsers']
 
 
 def add_parsers(subparsers: argparse._SubParsersAction) -> None:

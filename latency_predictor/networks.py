@@ -1,12 +1,10 @@
 """The networks of the paper as NetworkSpec: ResNet-18 to 152 and RegNetY."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
-from .spec import BlockSpec, Granularity, LayerSpec, NetworkSpec, parse_granularity
-
-__all__ = ['NETWORK_NAMES', 'build_network', 'regnet', 'resnet']
+from .blocks import basic, bottleneck
+from .network import Granularity, NetworkSpec, parse_granularity
+from .spec import LayerSpec
 
 # Blocks per stage (He et al., "Deep residual learning", Table 1).
 _RESNET_DEPTHS = {
@@ -74,7 +72,7 @@ def resnet(
         LayerSpec('conv', 3, base_channels, *half, kernel=7, stride=2),
         LayerSpec('max_pool', base_channels, base_channels, *size, kernel=3, stride=2),
     )
-    kind, expansion = ('basic', 1) if depth < 50 else ('bottleneck', 4)
+    expansion = 1 if depth < 50 else 4
     blocks, channels = [], base_channels
     for stage, count in enumerate(_RESNET_DEPTHS[depth]):
         mid = base_channels << stage
@@ -82,13 +80,11 @@ def resnet(
         for index in range(count):
             stride = 2 if stage and not index else 1
             blocks.append(
-                BlockSpec(
+                (basic if depth < 50 else bottleneck)(
                     f'layer{stage + 1}.{index}',
                     stage,
-                    kind,
                     channels,
-                    mid,
-                    mid * expansion,
+                    *((mid, mid * expansion) if depth >= 50 else (mid,)),
                     *size,
                     stride=stride,
                     shortcut=stride > 1 or channels != mid * expansion,
@@ -126,10 +122,9 @@ def regnet(
         before, size = size, _halved(size)
         for index in range(count):
             blocks.append(
-                BlockSpec(
+                bottleneck(
                     f'block{stage + 1}.{index}',
                     stage,
-                    'bottleneck',
                     channels,
                     width,
                     width,
