@@ -4,7 +4,8 @@ l = g(H, P, S, r): hardware ``Device``, block shape ``BlockSpec``, granularity S
 r give a latency by a search over tiles (``Schedule``) of each ``Operator``.
 """
 
-from .blocks import basic, bottleneck, chain, dense_layer, inverted_residual
+from .blocks import basic, bottleneck, dense_layer, inverted_residual
+from .chain import Conv, chain
 from .device import Device, device_names, load_device, load_devices
 from .fusion import Fusion
 from .macs import network_macs, rate_for_macs_ratio
@@ -22,6 +23,7 @@ __all__ = [
     'BlockCurve',
     'BlockLatency',
     'BlockSpec',
+    'Conv',
     'Device',
     'Fusion',
     'LatencyModel',

@@ -196,6 +196,7 @@ def main_share(shares: dict[str, np.ndarray]) -> np.ndarray:
 
 def _stacked(cases: Sequence[dict[str, float] | float | None]) -> Shares:
     """Shares of several blocks as one array (R,) for each name."""
-    if not isinstance(cases[0], dict):
-        return None if cases[0] is None else np.array(cases, float)
-    return {name: np.array([case[name] for case in cases]) for name in cases[0]}
+    named = [case for case in cases if isinstance(case, dict)]
+    if named:
+        return {name: np.array([case[name] for case in named]) for name in named[0]}
+    return None if cases[0] is None else np.array(cases, float)

@@ -77,8 +77,10 @@ class NetworkSpec:
         """The same network with another G_net, channels per decision in each stage."""
         stages = sorted({block.stage for block in self.blocks})
         parsed = parse_granularity(groups, len(stages), 'channel_groups')
-        chosen = dict(zip(stages, parsed, strict=True))
-        blocks = tuple(block.with_channel_group(chosen[block.stage]) for block in self.blocks)
+        chosen: dict[int, Any] = dict(zip(stages, parsed, strict=True))
+        blocks = tuple(
+            dataclasses.replace(block, channel_group=chosen[block.stage]) for block in self.blocks
+        )
         return dataclasses.replace(self, blocks=blocks)
 
     def shares_of_blocks(

@@ -36,13 +36,14 @@ def named_shares(block: BlockSpec, shares: Shares) -> dict[str, np.ndarray]:
     wanted = [name for name in SHARES if name in block.decided and (name != DILATED or optional)]
     found = {}
     for name in wanted:
-        if given.get(name) is None:
-            if name in optional:
-                continue
+        share = given.get(name)
+        if share is None and name in optional:
+            continue
+        if share is None:
             raise ValueError(
                 f'block {block.name!r}, {name}: got None; give the share that runs, from 0 to 1'
             )
-        found[name] = np.atleast_1d(check_rate(f'block {block.name!r}, {name}', given[name]))
+        found[name] = np.atleast_1d(check_rate(f'block {block.name!r}, {name}', share))
     return dict(zip(found, np.broadcast_arrays(*found.values()), strict=True)) if found else {}
 
 

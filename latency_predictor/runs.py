@@ -72,7 +72,7 @@ class BlockRun:
     def total(self) -> np.ndarray:
         """(R,) seconds."""
         options = [run.total for run in self.first.values()]
-        rest = sum(run.total for run in self.runs)
+        rest = np.sum([run.total for run in self.runs], axis=0)
         return np.minimum.reduce(options) + rest if options else rest
 
     def operators(self, index: int) -> tuple[OperatorLatency, ...]:

@@ -63,9 +63,9 @@ class Schedule:
     """Latency of an operator with its best tile; arrays have the shape of the operator's patches.
 
     Attributes:
-        name: the operator's.
-        data, computation, launch: seconds.
-        total: seconds, launch included and overlap taken off.
+        name: The operator's.
+        data, computation, launch: Seconds.
+        total: Seconds, launch included and overlap taken off.
         tile: (T_P, T_C, T_S1, T_S2) of the best tile, last axis of length 4.
     """
 
@@ -100,8 +100,8 @@ def _tile_terms(
     """Terms of all tiles of ``outputs`` = (C, S1, S2).
 
     Args:
-        layout: elements in a memory transaction; whether a pixel's channels are contiguous.
-        exact: whether map and channel tiles may be exact divisors.
+        layout: Elements in a memory transaction; whether a pixel's channels are contiguous.
+        exact: Whether map and channel tiles may be exact divisors.
     """
     transaction, channels_last = layout
     channels, height, width = outputs
@@ -175,9 +175,9 @@ def schedule(
     """Latency of ``operator`` with the best tile for each of its patch counts.
 
     Args:
-        operator: what to compute; ``operator.patches`` is a scalar or a 1-d array (R,).
-        device, precision: where and in which number format.
-        tiles: candidate set, one of TILE_SETS.
+        operator: What to compute; ``operator.patches`` is a scalar or a 1-d array (R,).
+        device, precision: Where and in which number format.
+        tiles: Candidate set, one of TILE_SETS.
     """
     patches = np.atleast_1d(np.asarray(operator.patches, float))
     element = PRECISION_BYTES[precision]

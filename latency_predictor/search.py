@@ -36,11 +36,11 @@ class StageCurves:
     """One stage of a network on one device: all its blocks together, microseconds.
 
     Attributes:
-        device, stage: which.
+        device, stage: Which.
         granularities: S, shape (G,).
         activation_rates: r, shape (R,).
-        static_us: static latency of the stage.
-        dynamic_us: dynamic latency, shape (G, R).
+        static_us: Static latency of the stage.
+        dynamic_us: Dynamic latency, shape (G, R).
     """
 
     device: str
@@ -71,8 +71,8 @@ def sweep(
     """Latency of every stage at every S and r.
 
     Args:
-        model: device, precision and batch size.
-        network: its own granularities are ignored.
+        model: Device, precision and batch size.
+        network: Its own granularities are ignored.
         activation_rates: r, shape (R,).
         granularities: S to try per stage; None is ``legal_granularities``.
     """
@@ -81,7 +81,7 @@ def sweep(
     tried = legal_granularities(network) if granularities is None else granularities
     if len(tried) != len(stages):
         raise ValueError(
-            f'granularities lists {len(tried)} stages, {network.name} has {len(stages)}'
+            f'granularities: got {len(tried)} stages; give the {len(stages)} of {network.name}'
         )
     return tuple(
         _stage_curves(model, network, stage, tuple(sizes), rates)
@@ -111,7 +111,7 @@ class Candidate:
 
     Attributes:
         granularity: S per stage.
-        dynamic_ms: predicted latency, stem and head included.
+        dynamic_ms: Predicted latency, stem and head included.
         ratio: r_l against the static network.
     """
 
@@ -129,11 +129,11 @@ class SearchResult:
     """Every S_net, fastest first, and the recommended one.
 
     Attributes:
-        device, network, activation_rate: the question.
-        static_ms: latency of the static network.
-        ranked: all candidates, fastest first; equal ones with the smaller S first.
-        recommended: the knee of every stage, see ``StageCurves.knee``.
-        stage_ratios: per stage, r_l of each S.
+        device, network, activation_rate: The question.
+        static_ms: Latency of the static network.
+        ranked: All candidates, fastest first; equal ones with the smaller S first.
+        recommended: The knee of every stage, see ``StageCurves.knee``.
+        stage_ratios: Per stage, r_l of each S.
     """
 
     device: str

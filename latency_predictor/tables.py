@@ -24,11 +24,11 @@ class PublishedRow:
     """One row of Table 2 or 3.
 
     Attributes:
-        framework: detector.
+        framework: Detector.
         granularity: S_net, None for the static baseline.
         target: t.
-        gmacs: average backbone FLOPs, G multiply-accumulates.
-        latency_ms: on DEVICES.
+        gmacs: Average backbone FLOPs, G multiply-accumulates.
+        latency_ms: On DEVICES.
     """
 
     framework: str
@@ -82,10 +82,10 @@ class Cell:
     """One latency of Table 2 or 3.
 
     Attributes:
-        row: what the paper prints.
-        device: column.
+        row: What the paper prints.
+        device: Column.
         activation_rate: r solved from the FLOPs columns; 1 in the static rows.
-        published_ms, predicted_ms: latency.
+        published_ms, predicted_ms: Latency.
         published_ratio, predicted_ratio: r_l against the static row of the same device.
     """
 

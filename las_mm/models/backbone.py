@@ -134,6 +134,10 @@ class DynamicBackbone(Backbone):
             stem.append(self.maxpool)
         return [part for layer in stem for part in layer.modules() if isinstance(part, STEM_LAYERS)]
 
+    def layers_after(self, stage: int) -> list[StemLayer]:
+        """Convolutions and pooling between a stage, counted from 0, and the next one."""
+        return []
+
     def fixed_macs(self) -> int:
         """MACs outside of the blocks for one image of the last forward's size: the stem's."""
         macs, size = 0, self.input_size

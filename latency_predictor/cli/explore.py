@@ -82,7 +82,7 @@ def _candidates(arguments: argparse.Namespace, network: NetworkSpec) -> list[lis
     sizes = args.numbers(arguments.candidates, '--candidates')
     if any(size != int(size) or size < 1 for size in sizes):
         raise ValueError(
-            f"--candidates is '{arguments.candidates}': granularities are integers >= 1"
+            f'--candidates: got {arguments.candidates!r}; give integers >= 1 like 1,2,4'
         )
     largest = {b.stage: max(b.height, b.width) for b in network.blocks}
     return [
@@ -122,9 +122,9 @@ def run_sweep(arguments: argparse.Namespace) -> None:
 def run_search(arguments: argparse.Namespace) -> None:
     network = args.network(arguments)
     if arguments.top < 1:
-        raise ValueError(f'--top is {arguments.top}: it must be >= 1')
+        raise ValueError(f'--top: got {arguments.top}; give an integer >= 1')
     if arguments.tolerance < 0:
-        raise ValueError(f'--tolerance is {arguments.tolerance:g}: it must be >= 0')
+        raise ValueError(f'--tolerance: got {arguments.tolerance:g}; give a number >= 0')
     rows, notes, details = [], [], []
     for model in args.models(arguments):
         found = search_granularity(
@@ -182,14 +182,15 @@ def run_plot(arguments: argparse.Namespace) -> None:
     if arguments.figure == 'frontier':
         if arguments.points is None:
             raise ValueError(
-                '--csv is missing: a frontier is drawn from a CSV with the columns '
-                'label, latency_ms, accuracy'
+                '--csv: got nothing; give a CSV with the columns label, latency_ms, accuracy'
             )
         figure = plot_frontier(read_frontier(arguments.points), 'Accuracy over latency')
     else:
         network, (model, *others) = args.network(arguments), args.models(arguments)
         if others:
-            raise ValueError(f"--device is '{arguments.device}': a plot shows one device")
+            raise ValueError(
+                f'--device: got {arguments.device!r}; give one, a plot shows one device'
+            )
         over_rate = arguments.figure == 'rate'
         default = '0.1:1:0.1' if over_rate else '0.2:0.8:0.2'
         rates = args.numbers(arguments.rates or default, '--rates')

@@ -87,7 +87,7 @@ def dynamic_convolution(
             rows are runs in rows of that map. None when the input was gathered before: P dense
             patches with their halos.
         target: (height, width) of the map the patches are written to; None for dense patches.
-        distinct_rate: share of the source map that all patches with their halos cover together;
+        distinct_rate: Share of the source map that all patches with their halos cover together;
             None if it is not known, and then overlaps count as often as they are read.
     """
     height, width = patch

@@ -16,13 +16,13 @@ class Move:
     """One tensor a tile moves between on-chip memory and its processing engine, per patch.
 
     Attributes:
-        pitch: elements from one row of the stored tensor to the next; with the tile's width it
+        pitch: Elements from one row of the stored tensor to the next; with the tile's width it
             gives the gap between two contiguous runs.
         window, stride: a tile edge of T outputs touches (T - 1) stride + window elements.
-        group_channels: input channels of one group of a convolution; None where the tile moves just
+        group_channels: Input channels of one group of a convolution; None where the tile moves just
             its own channels (elementwise operators and all outputs).
-        groups: groups of that convolution.
-        depth: elements of the tensor behind each touched element (a whole map for a mean).
+        groups: Groups of that convolution.
+        depth: Elements of the tensor behind each touched element (a whole map for a mean).
     """
 
     pitch: int
@@ -48,22 +48,22 @@ class Operator:
     """What one kernel computes and moves.
 
     Attributes:
-        name: shown in the breakdown.
+        name: Shown in the breakdown.
         patches: P, how many patches of output there are in the batch; scalar or array (R,).
-        channels, height, width: outputs of one patch, C x S1 x S2.
+        channels, height, width: Outputs of one patch, C x S1 x S2.
         macs_per_output: K, multiply-accumulates (or other lane operations) for one output.
-        offchip: elements moved between off-chip and on-chip memory, all patches together.
-        moves: tensors a tile moves between on-chip memory and its engine.
-        weights_per_channel: weights a tile loads for each of its output channels.
-        working_set: elements of the tensors that ``offchip`` is a part of, whole maps; None where
+        offchip: Elements moved between off-chip and on-chip memory, all patches together.
+        moves: Tensors a tile moves between on-chip memory and its engine.
+        weights_per_channel: Weights a tile loads for each of its output channels.
+        working_set: Elements of the tensors that ``offchip`` is a part of, whole maps; None where
             the operator touches all of them.
-        distinct_input: elements that the first of ``moves`` touches in all patches together,
+        distinct_input: Elements that the first of ``moves`` touches in all patches together,
             overlaps counted once; None if they do not overlap or it is not known.
-        padding_share: share of the multiply-accumulates that multiply zero padding.
-        winograd_share: lane operations of Winograd's algorithm per multiply-accumulate of the usual
+        padding_share: Share of the multiply-accumulates that multiply zero padding.
+        winograd_share: Lane operations of Winograd's algorithm per multiply-accumulate of the usual
             one, at most 1; None where there is no such algorithm.
         is_patch: True where the patch is an S x S cut of a map, False for a whole map.
-        launches: kernels started.
+        launches: Kernels started.
     """
 
     name: str
