@@ -83,6 +83,10 @@ class NetworkSpec:
         )
         return dataclasses.replace(self, blocks=blocks)
 
+    def static(self) -> 'NetworkSpec':
+        """The same network without decisions."""
+        return dataclasses.replace(self, blocks=tuple(block.static() for block in self.blocks))
+
     def shares_of_blocks(
         self, shares: Mapping[str, ArrayLike] | ArrayLike | None
     ) -> list[dict[str, float] | float | None]:

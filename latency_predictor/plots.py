@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .device import load_device
+from .release.published import LINES, PANELS, reproduced_ms
 from .search import StageCurves
 
 if TYPE_CHECKING:
@@ -111,6 +113,23 @@ def plot_frontier(points: Sequence[tuple[str, float, float]], title: str) -> 'Fi
     )
     axis.set(xlabel='latency (ms)', ylabel='accuracy (%)')
     axis.legend(fontsize='x-small')
+    return figure
+
+
+def plot_laudnet() -> 'Figure':
+    """LAUDNet's main figure, top-1 accuracy over latency; crosses are the release reproduced."""
+    figure, axes = _panels(len(PANELS), 'LAUDNet: accuracy over predicted latency')
+    for axis, (family, device) in zip(axes, PANELS, strict=True):
+        for line in (line for line in LINES if line.family == family and device in line.latency_ms):
+            (drawn,) = axis.plot(line.latency_ms[device], line.top1, marker='o', label=line.label)
+            again = reproduced_ms(line, device)
+            axis.plot(again, line.top1[: len(again)], 'x', color=drawn.get_color())
+        axis.set(
+            title=f'{family} on {load_device(device).label}',
+            xlabel='latency (ms per image)',
+            ylabel='top-1 accuracy (%)',
+        )
+        axis.legend(fontsize='xx-small')
     return figure
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 
+from ..joint import search_joint
 from ..network import NetworkSpec
 from ..plots import (
     check_suffix,
@@ -37,6 +38,7 @@ def add_parsers(subparsers: argparse._SubParsersAction) -> None:
         help='what a larger S must gain in r_l to be worth it (default: %(default)s)',
     )
     search.add_argument('--top', type=int, default=10, help='rows to print (default: 10)')
+    args.add_channel_rate(search)
     args.add_output(search)
     search.set_defaults(run=run_search)
 
@@ -125,6 +127,11 @@ def run_search(arguments: argparse.Namespace) -> None:
         raise ValueError(f'--top: got {arguments.top}; give an integer >= 1')
     if arguments.tolerance < 0:
         raise ValueError(f'--tolerance: got {arguments.tolerance:g}; give a number >= 0')
+    if arguments.mode not in ('spatial', 'joint'):
+        raise ValueError(f'--mode: got {arguments.mode!r}; a search chooses of spatial, joint')
+    if arguments.mode == 'joint':
+        run_joint_search(arguments, network.static())
+        return
     rows, notes, details = [], [], []
     for model in args.models(arguments):
         found = search_granularity(
@@ -175,6 +182,30 @@ def run_search(arguments: argparse.Namespace) -> None:
         arguments.form,
         arguments.output,
     )
+
+
+def run_joint_search(arguments: argparse.Namespace, network: NetworkSpec) -> None:
+    """S_net and G_net at once; per stage the fastest pairs."""
+    channels = arguments.rate if arguments.channel_rate is None else arguments.channel_rate
+    shares = {'sites': arguments.rate, 'channels': channels}
+    rows, notes = [], []
+    for model in args.models(arguments):
+        sizes = _candidates(arguments, network)
+        found = search_joint(model, network, shares, sizes, tolerance=arguments.tolerance)
+        for stage, ratios in enumerate(found.stage_ratios):
+            chosen = found.recommended[stage]
+            best = sorted(ratios, key=lambda pair: (ratios[pair], pair))[: arguments.top]
+            for pair in best if chosen in best else [*best, chosen]:
+                rows.append((found.device, stage + 1, *pair, ratios[pair], pair == chosen))
+        s_net, g_net = ('-'.join(map(str, part)) for part in zip(*found.recommended, strict=True))
+        notes.append(
+            f'{found.device}: S_net {s_net}, G_net {g_net}, {found.dynamic_ms:.4g} ms, '
+            f'r_l = {found.ratio:.3f}'
+        )
+    notes.append(f'knee: the finest pair within {arguments.tolerance:g} of the fastest in r_l')
+    title = f'S_net and G_net for {network.name} at r = {arguments.rate:g}, c = {channels:g}'
+    columns = ('device', 'stage', 'S', 'G', 'r_l', 'knee')
+    emit(Answer(title, columns, rows, notes), arguments.form, arguments.output)
 
 
 def run_plot(arguments: argparse.Namespace) -> None:
