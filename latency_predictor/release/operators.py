@@ -86,16 +86,10 @@ def busiest_share(channels: int, tile: int, share: float) -> float:
         return share
     size, parts = min(tile, channels), ceil(channels / tile)
     counts = np.arange(size + 1)
-    logs = np.array([0.0, *np.cumsum(np.log(np.arange(1, size + 1)))])
-    with np.errstate(divide='ignore', invalid='ignore'):
-        chances = np.exp(
-            logs[-1]
-            - logs
-            - logs[::-1]
-            + counts * np.log(share)
-            + (size - counts) * np.log1p(-share)
-        )
-    below = np.minimum(np.cumsum(np.nan_to_num(chances, nan=1.0)), 1.0) ** parts
+    logs = np.array([0.0, *np.cumsum(np.log(np.arange(1, size + 1)))])  # of the factorials
+    ways = logs[-1] - logs - logs[::-1]
+    chances = np.exp(ways + counts * np.log(share) + (size - counts) * np.log1p(-share))
+    below = np.minimum(np.cumsum(chances), 1.0) ** parts
     expected = float((1 - below[:-1]).sum()) / size
     return max(expected, share)
 
