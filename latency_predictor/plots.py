@@ -121,9 +121,9 @@ def plot_laudnet() -> 'Figure':
     figure, axes = _panels(len(PANELS), 'LAUDNet: accuracy over predicted latency')
     for axis, (family, device) in zip(axes, PANELS, strict=True):
         for line in (line for line in LINES if line.family == family and device in line.latency_ms):
-            (drawn,) = axis.plot(line.latency_ms[device], line.top1, marker='o', label=line.label)
+            axis.plot(line.latency_ms[device], line.top1, marker='o', label=line.label)
             again = reproduced_ms(line, device)
-            axis.plot(again, line.top1[: len(again)], 'x', color=drawn.get_color())
+            axis.plot(again, line.top1[: len(again)], 'x', color='black', zorder=3)
         axis.set(
             title=f'{family} on {load_device(device).label}',
             xlabel='latency (ms per image)',

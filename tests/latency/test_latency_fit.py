@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from las_mm.latency.fit import fit_latency, uniform_shares
-from latency_predictor import LatencyModel, resnet
+from latency_predictor import LatencyModel, NetworkSpec, dense_layer, resnet
 
 DEVICES = ['tx2', 'v100']
 
@@ -114,3 +114,23 @@ def test_basic_blocks_are_fitted():
     assert fit.ratio(uniform_shares(network, 1)).item() == pytest.approx(
         model.network(network, {'sites': 1.0, 'dilated': 1.0}).ratio, rel=1e-5
     )
+
+
+def test_blocks_that_run_whole_or_not_at_all_are_fitted_exactly():
+    """Their expected latency is a line in the share of images."""
+    model, network = LatencyModel('tx2'), resnet(50, (64, 96), granularity='2-all-1-all')
+    fit = fit_latency(model, network, tries=4)
+    shares = uniform_shares(network, 0.375)
+    wanted = model.network(network, 0.375).blocks
+    whole = [index for index, block in enumerate(network.blocks) if block.granularity == 'all']
+    ours = fit.blocks_us(shares)
+    for index in whole:
+        assert ours[index].item() == pytest.approx(wanted[index].dynamic_us, rel=1e-6)
+
+
+def test_dense_layers_are_fitted():
+    blocks = tuple(
+        dense_layer(f'layer.{i}', 0, 16 + 8 * i, 32, 8, (16, 24), granularity=2) for i in range(2)
+    )
+    model, network = LatencyModel('tx2'), NetworkSpec('dense', (64, 96), blocks)
+    assert fit_latency(model, network, tries=8).error <= 0.02
