@@ -19,7 +19,7 @@ MODES = ('spatial', 'layer', 'channel', 'joint')
 
 
 def in_mode(block: BlockSpec, mode: str, channel_group: int = 1) -> BlockSpec:
-    """The block as it decides in one of ``MODES``.
+    """The block as it decides in one of ``MODES``; without a shortcut it skips channels alone.
 
     Args:
         block: The block; its granularity is kept where patches are skipped.
@@ -30,9 +30,9 @@ def in_mode(block: BlockSpec, mode: str, channel_group: int = 1) -> BlockSpec:
         ValueError: If the mode or the group is not one of the allowed ones.
     """
     require_one_of('mode', mode, MODES)
-    if block.join == 'none':
-        return block
     granularity = {'layer': WHOLE, 'channel': None}.get(mode, block.granularity)
+    if block.join == 'none':
+        granularity = None
     groups = channel_group if mode in ('channel', 'joint') else None
     return replace(block, granularity=granularity, channel_group=groups)
 

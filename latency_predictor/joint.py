@@ -106,7 +106,7 @@ def _pairs(
     stage: int, sizes: Sequence[int], channel_groups: Sequence[int], blocks: Iterable[BlockSpec]
 ) -> list[Pair]:
     """Every (S, G) that all blocks of a stage can have."""
-    widths = [block.inner_channels for block in blocks if block.join != 'none']
+    widths = [block.inner_channels for block in blocks]
     groups = [g for g in channel_groups if g > 0 and not any(width % g for width in widths)]
     if not groups or not sizes:
         raise ValueError(
@@ -119,10 +119,10 @@ def _pairs(
 def _stage_us(
     model: LatencyModel, counts: Mapping[BlockSpec, int], pair: Pair, shares: Mapping[str, float]
 ) -> float:
-    """Microseconds of all blocks of a stage; blocks that can skip nothing stay static."""
+    """Microseconds of all blocks of a stage; those without a shortcut skip channels alone."""
     total = 0.0
     for block, count in counts.items():
-        able = block.join != 'none'
-        decided = replace(block, granularity=pair[0], channel_group=pair[1]) if able else block
+        size = None if block.join == 'none' else pair[0]
+        decided = replace(block, granularity=size, channel_group=pair[1])
         total += count * model.block(decided, shares).dynamic_us
     return total

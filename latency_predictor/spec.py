@@ -241,7 +241,7 @@ class BlockSpec:
             max(self.layers[-1].size),
         )
         if self.join == 'none':
-            raise ValueError(f'{field}; give None, without a shortcut nothing can be skipped')
+            raise ValueError(f'{field}; give None, without a shortcut no pixel can be skipped')
         if self.granularity == WHOLE:
             return
         if not is_integer(self.granularity) or not 1 <= int(self.granularity) <= largest:

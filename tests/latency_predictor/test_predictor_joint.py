@@ -37,16 +37,17 @@ def test_the_recommended_pair_is_the_finest_that_is_good_enough():
     assert found.ratio == found.dynamic_ms / found.static_ms
 
 
-def test_blocks_without_a_shortcut_stay_static():
+def test_blocks_without_a_shortcut_skip_channels_alone():
     blocks = (
         inverted_residual('a', 0, 16, 24, (32, 32), stride=2),
         inverted_residual('b', 0, 24, 24, (16, 16)),
     )
     model, network = LatencyModel('tx2'), NetworkSpec('mobile', (64, 64), blocks)
     found = search_joint(model, network, SHARES, [(2,)], (4,))
-    static = model.block(blocks[0]).static_us
-    dynamic = model.block(blocks[1].with_granularity(2).with_channel_group(4), SHARES).dynamic_us
-    assert found.dynamic_ms == pytest.approx((static + dynamic) * 1e-3)
+    narrower = model.block(blocks[0].with_channel_group(4), SHARES).dynamic_us
+    both = model.block(blocks[1].with_granularity(2).with_channel_group(4), SHARES).dynamic_us
+    assert found.dynamic_ms == pytest.approx((narrower + both) * 1e-3)
+    assert model.skipping_block(blocks[0], 0.7, 'joint', 4).dynamic_us == pytest.approx(narrower)
 
 
 @pytest.mark.parametrize(
