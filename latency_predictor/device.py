@@ -5,8 +5,6 @@ global, and local to a PE. The shipped devices are in ``devices.yaml``; one's ow
 same form.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Mapping
@@ -16,8 +14,6 @@ from types import MappingProxyType
 from typing import Any
 
 import yaml
-
-__all__ = ['Device', 'PRECISION_BYTES', 'device_names', 'load_device', 'load_devices']
 
 # Bytes of one stored element. TF32 is stored as FP32 and rounded inside the tensor core.
 PRECISION_BYTES = MappingProxyType({'fp32': 4, 'tf32': 4, 'fp16': 2, 'bf16': 2})
@@ -59,22 +55,22 @@ class Device:
     """Hardware properties (Table 4 and Appendix A).
 
     Attributes:
-        name: key in the device file, lower case.
-        label: name for people.
-        processing_engines: number of PEs.
-        frequency: clock in MHz.
-        lanes: per precision, multiply-accumulates one PE does per cycle.
-        offchip_bandwidth: off-chip memory <-> on-chip global memory, GB/s (1e9 bytes/s).
-        onchip_bandwidth: on-chip global memory <-> all PEs together, GB/s.
-        transaction: bytes of one on-chip memory transaction.
-        pipeline_depth: cycles a lane's result takes, hence independent outputs a lane must have.
-        kernel_launch: latency of starting one kernel, us.
-        overlap: share of the shorter of l_data and l_computation hidden behind the longer one;
+        name: Key in the device file, lower case.
+        label: Name for people.
+        processing_engines: Number of PEs.
+        frequency: Clock in MHz.
+        lanes: Per precision, multiply-accumulates one PE does per cycle.
+        offchip_bandwidth: Off-chip memory <-> on-chip global memory, GB/s (1e9 bytes/s).
+        onchip_bandwidth: On-chip global memory <-> all PEs together, GB/s.
+        transaction: Bytes of one on-chip memory transaction.
+        pipeline_depth: Cycles a lane's result takes, hence independent outputs a lane must have.
+        kernel_launch: Latency of starting one kernel, us.
+        overlap: Share of the shorter of l_data and l_computation hidden behind the longer one;
             0 is the paper's l = l_data + l_computation, 1 a perfect roofline.
         onchip_capacity: MB (1e6 bytes) of on-chip memory in which operators leave their output for
             the next one: only what exceeds it is off-chip traffic. 0 is the paper's model, where
             every operator reads from and writes to off-chip memory.
-        padding_skipped: share of the multiplications with zero padding that are not done.
+        padding_skipped: Share of the multiplications with zero padding that are not done.
         channels_last: 1 where the channels of a pixel are contiguous in memory (NHWC), so that
             already a single pixel is a long run; 0 for NCHW.
         any_tile: 1 where kernels take tiles of any exact divisor and cut the last one to what is
@@ -83,7 +79,7 @@ class Device:
             (a CPU's caches); 0 for the paper's model, where each tile loads its own.
         winograd: 1 where plain 3x3 convolutions of bottlenecks are computed by Winograd's algorithm
             if that is less work, as las_mm does on CPUs; 0 for the paper's model.
-        sources: for each number, where it is from.
+        sources: For each number, where it is from.
     """
 
     name: str
@@ -112,8 +108,8 @@ class Device:
         """Peak multiply-accumulates per second of one PE. ValueError if it lacks the precision."""
         if precision not in self.lanes:
             raise ValueError(
-                f"precision '{precision}' is not available on device '{self.name}': "
-                f'choose one of {", ".join(self.lanes)}'
+                f'precision: got {precision!r}; choose one of {", ".join(self.lanes)} on device '
+                f'{self.name!r}'
             )
         return self.lanes[precision] * self.frequency * 1e6
 
@@ -136,50 +132,52 @@ def _read_quantity(
     device: str, key: str, entry: Any, unit: str, smallest: float
 ) -> tuple[Any, str]:
     """Check one ``{value, unit, source}`` and return (value, source)."""
-    where = f"device '{device}': {key}"
+    where = f'device {device!r}, {key}'
     if not isinstance(entry, Mapping):
-        raise ValueError(f'{where} is {entry!r}: write {{value: ..., unit: {unit}, source: ...}}')
+        raise ValueError(f'{where}: got {entry!r}; give {{value: ..., unit: {unit}, source: ...}}')
     for part in ('value', 'unit', 'source'):
         if entry.get(part) in (None, ''):
             raise ValueError(
-                f"{where} has no '{part}': write {{value: ..., unit: {unit}, source: ...}}"
+                f'{where}: got no {part!r}; give {{value: ..., unit: {unit}, source: ...}}'
             )
     if entry['unit'] != unit:
-        raise ValueError(f"{where} has unit '{entry['unit']}': it must be given in {unit}")
+        raise ValueError(f'{where}: got the unit {entry["unit"]!r}; give it in {unit}')
     value = entry['value']
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value < smallest:
-        raise ValueError(f'{where} is {value!r}: it must be a number >= {smallest:g} {unit}')
+        raise ValueError(f'{where}: got {value!r}; give a number >= {smallest:g} {unit}')
     return value, str(entry['source'])
 
 
 def _parse_device(name: str, entry: Any) -> Device:
     """Build a Device from one entry of a device file; ValueError names the faulty key."""
     if not isinstance(entry, Mapping):
-        raise ValueError(f"device '{name}' must be a mapping of hardware properties")
+        raise ValueError(f'device {name!r}: got {entry!r}; give a mapping of hardware properties')
     known = {*_QUANTITIES, 'lanes', 'label'}
     for key in entry:
         if key not in known:
             raise ValueError(
-                f"device '{name}': unknown key '{key}', allowed: {', '.join(sorted(known))}"
+                f'device {name!r}: got the key {key!r}; choose of {", ".join(sorted(known))}'
             )
     values, sources = {}, {}
     for key, (unit, smallest) in _QUANTITIES.items():
         if key not in entry and key in _OPTIONAL:
             continue
         if key not in entry:
-            raise ValueError(f"device '{name}': {key} [{unit}] is missing")
+            raise ValueError(f'device {name!r}, {key}: got nothing; give it in {unit}')
         values[key], sources[key] = _read_quantity(name, key, entry[key], unit, smallest)
     for key, (unit, _) in _QUANTITIES.items():
         if unit == 'ratio' and values.get(key, 0) > 1:
-            raise ValueError(f"device '{name}': {key} is {values[key]}: allowed is 0 to 1")
+            raise ValueError(
+                f'device {name!r}, {key}: got {values[key]}; give a number from 0 to 1'
+            )
     if not isinstance(entry.get('lanes'), Mapping) or not entry['lanes']:
-        raise ValueError(f"device '{name}': lanes needs at least fp32: {{value, unit, source}}")
+        raise ValueError(f'device {name!r}, lanes: got none; give fp32: {{value, unit, source}}')
     lanes = {}
     for precision, quantity in entry['lanes'].items():
         if precision not in PRECISION_BYTES:
             raise ValueError(
-                f"device '{name}': unknown precision '{precision}' in lanes, allowed: "
+                f'device {name!r}, lanes: got the precision {precision!r}; choose of '
                 f'{", ".join(PRECISION_BYTES)}'
             )
         key = f'lanes.{precision}'
@@ -198,9 +196,9 @@ def _parse_file(path: Path) -> dict[str, Device]:
         content = yaml.safe_load(path.read_text(encoding='utf-8'))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = ' '.join(str(error).split())
-        raise ValueError(f'{path} is not a readable YAML file: {reason}') from None
+        raise ValueError(f'{path}: got no readable YAML; repair it: {reason}') from None
     if not isinstance(content, Mapping) or not content:
-        raise ValueError(f'{path} holds no device: expected a mapping of name to properties')
+        raise ValueError(f'{path}: got no device; give a mapping of a name to its properties')
     return {str(name).lower(): _parse_device(str(name).lower(), e) for name, e in content.items()}
 
 
@@ -225,7 +223,7 @@ def load_device(name: str | Path | Device) -> Device:
     """A shipped device by name (any case), or the single device of one's own YAML file.
 
     Raises:
-        ValueError: unknown name, or a file whose entry is incomplete; one line that says what is
+        ValueError: Unknown name, or a file whose entry is incomplete; one line that says what is
             allowed.
         FileNotFoundError: a path to a file that does not exist.
     """
@@ -237,15 +235,15 @@ def load_device(name: str | Path | Device) -> Device:
     path = Path(text)
     if path.suffix not in ('.yaml', '.yml'):
         raise ValueError(
-            f"device '{text}' is unknown: choose one of {', '.join(device_names())}, "
-            'or give the path of a .yaml file'
+            f'device: got {text!r}; choose one of {", ".join(device_names())}, or give the path of '
+            'a .yaml file'
         )
     if not path.is_file():
-        raise FileNotFoundError(f"device file '{text}' does not exist")
+        raise FileNotFoundError(f'device: got {text!r}; give a file that exists')
     devices = _parse_file(path)
     if len(devices) != 1:
         raise ValueError(
-            f"device file '{text}' holds {len(devices)} devices "
-            f'({", ".join(devices)}): keep one per file'
+            f'device: got {text!r} with {len(devices)} devices ({", ".join(devices)}); keep one '
+            'per file'
         )
     return next(iter(devices.values()))

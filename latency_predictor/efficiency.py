@@ -3,12 +3,8 @@
 All functions broadcast over numpy arrays and return floats in (0, 1].
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike
-
-__all__ = ['transaction_efficiency', 'engine_utilisation']
 
 
 def transaction_efficiency(run: ArrayLike, gap: ArrayLike, transaction: float) -> np.ndarray:
@@ -19,10 +15,10 @@ def transaction_efficiency(run: ArrayLike, gap: ArrayLike, transaction: float) -
     the term by which the granularity S acts on ``l_data``: S = 1 uses 1 element of 8.
 
     Args:
-        run: elements in one contiguous run, >= 1.
-        gap: elements between the end of a run and the start of the next, >= 0; 0 means that the
+        run: Elements in one contiguous run, >= 1.
+        gap: Elements between the end of a run and the start of the next, >= 0; 0 means that the
             runs touch and are in truth one long run.
-        transaction: elements in one transaction (32 bytes: 8 in fp32, 16 in fp16).
+        transaction: Elements in one transaction (32 bytes: 8 in fp32, 16 in fp16).
     """
     run, gap = np.asarray(run, float), np.maximum(gap, 0)
     long_run = run / (np.ceil(run / transaction) * transaction)

@@ -1,21 +1,21 @@
 """Multiply-accumulates F_stat and F_dyn, and the rate at which their ratio meets a target t.
 
-As in training: conv1 counts at the dilated rate, the other convolutions at r, a shortcut, stem and
-head in full, the masker's pooling and its 1x1 convolution (2 logits per patch) as they are.
+As in training: every layer counts its MACs times the shares that it runs at, as far as the block
+decides on them; maskers, a shortcut, stem and head count in full.
 """
-
-from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from math import prod
 
-import numpy as np
-from numpy.typing import ArrayLike
+from .network import NetworkSpec
+from .rates import Shares, block_dilated_rate, named_shares
+from .spec import BRANCH, CHANNELS, DILATED, SITES, BlockSpec
 
-from .rates import check_rate, expected_dilated_rate
-from .spec import BlockSpec, NetworkSpec
-
-__all__ = ['Macs', 'block_macs', 'network_macs', 'rate_for_macs_ratio']
+# A masker has a keep and a skip logit for each decision.
+LOGITS = 2
+# Inner width of a channel masker: a share of its decisions, but not fewer than these.
+CHANNEL_REDUCTION, LEAST_HIDDEN = 16, 16
 
 
 @dataclass(frozen=True)
@@ -31,56 +31,61 @@ class Macs:
         return self.dynamic / self.static
 
 
-def block_macs(
-    block: BlockSpec, activation_rate: float = 1.0, dilated_rate: float | None = None
-) -> Macs:
-    """F_stat and F_dyn of a block; dilated_rate None is ``expected_dilated_rate``."""
-    area, (rows, columns) = block.height * block.width, block.conv1_map
-    kernel, stride, dilation = block.conv2
-    conv1 = block.in_channels * block.mid_channels * rows * columns * block.conv1[0] ** 2
-    rest = block.mid_channels**2 // block.groups * kernel**2 * area
-    if block.kind == 'bottleneck':
-        rest += block.mid_channels * block.out_channels * area
-    dense = 2 * block.mid_channels * block.se_channels
-    dense += block.in_channels * block.out_channels * area if block.shortcut else 0
-    static = conv1 + rest + dense
-    if block.granularity is None:
-        return Macs(static, static)
-    if dilated_rate is None:
-        dilated_rate = float(
-            expected_dilated_rate(activation_rate, block.granularity, stride, dilation)
-        )
-    masker = block.in_channels * int(np.prod(block.source) + 2 * np.prod(block.grid))
-    return Macs(static, conv1 * dilated_rate + rest * activation_rate + dense + masker)
+def channel_masker_widths(block: BlockSpec) -> tuple[int, int]:
+    """Hidden channels and outputs of the perceptron that decides on channels."""
+    groups = block.inner_channels // (block.channel_group or block.inner_channels)
+    return max(groups // CHANNEL_REDUCTION, LEAST_HIDDEN), LOGITS * groups
 
 
-def network_macs(
-    network: NetworkSpec, activation_rates: ArrayLike = 1.0, dilated_rates: ArrayLike | None = None
-) -> Macs:
-    """F_stat and F_dyn of a network; rates as in ``LatencyModel.network``."""
-    count = len(network.blocks)
-    rates = np.broadcast_to(check_rate('activation_rates', activation_rates), count)
-    dilated = (
-        [None] * count
-        if dilated_rates is None
-        else np.broadcast_to(check_rate('dilated_rates', dilated_rates), count)
+def masker_macs(block: BlockSpec) -> int:
+    """MACs of all that decides for a block: the means of its input and what is made of them."""
+    pooling, macs = block.in_channels * prod(block.input_size), 0
+    if {SITES, BRANCH} & block.decided:
+        macs += pooling + LOGITS * block.in_channels * prod(block.grid)
+    if CHANNELS in block.decided:
+        hidden, outputs = channel_masker_widths(block)
+        macs += pooling + hidden * (block.in_channels + outputs)
+    return macs
+
+
+def block_macs(block: BlockSpec, shares: Shares = 1.0) -> Macs:
+    """F_stat and F_dyn of a block, as Σ MACs · Π shares.
+
+    Args:
+        block: The block.
+        shares: As for :meth:`~latency_predictor.LatencyModel.block`; numbers. ``'dilated'`` left
+            out is :func:`~latency_predictor.expected_dilated_rate`.
+    """
+    layers = (*block.layers, *block.shortcut)
+    found = {name: float(share[0]) for name, share in named_shares(block, shares).items()}
+    if SITES in found:
+        found.setdefault(DILATED, float(block_dilated_rate(block, found[SITES])))
+    dynamic = sum(
+        layer.macs * prod(found[name] for name in layer.runs_at if name in found)
+        for layer in layers
     )
-    outside = sum(layer.macs for layer in (*network.stem, *network.head))
-    blocks = [block_macs(*triple) for triple in zip(network.blocks, rates, dilated, strict=True)]
+    return Macs(sum(layer.macs for layer in layers), dynamic + masker_macs(block))
+
+
+def network_macs(network: NetworkSpec, shares: Shares = 1.0) -> Macs:
+    """F_stat and F_dyn of a network; shares as for ``LatencyModel.network``."""
+    cases = network.shares_of_blocks(shares)
+    outside = sum(layer.macs for layer in network.fixed)
+    blocks = [block_macs(*pair) for pair in zip(network.blocks, cases, strict=True)]
     return Macs(outside + sum(b.static for b in blocks), outside + sum(b.dynamic for b in blocks))
 
 
 @functools.lru_cache(maxsize=256)
 def rate_for_macs_ratio(network: NetworkSpec, target: float) -> float:
-    """The activation rate r, one for all blocks, at which F_dyn / F_stat is ``target``.
+    """The activation rate r, one for all decisions, at which F_dyn / F_stat is ``target``.
 
     Raises:
-        ValueError: a target that no r in [0, 1] reaches; the message gives the reachable range.
+        ValueError: If no r in [0, 1] reaches the target; the message gives the reachable range.
     """
     low, high = network_macs(network, 0.0).ratio, network_macs(network, 1.0).ratio
     if not low <= target <= high:
         raise ValueError(
-            f'macs_ratio is {target:g}: {network.name} can reach {low:.3f} to {high:.3f}'
+            f'macs_ratio: got {target:g}; give one from {low:.3f} to {high:.3f} for {network.name}'
         )
     below, above = 0.0, 1.0
     for _ in range(50):

@@ -1,12 +1,9 @@
 """Typed results of the latency model; plain numbers, microseconds and milliseconds."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
-
-__all__ = ['BlockCurve', 'BlockLatency', 'NetworkLatency', 'OperatorLatency']
 
 
 @dataclass(frozen=True)
@@ -14,9 +11,9 @@ class OperatorLatency:
     """One kernel: where its time goes and the tile it runs with.
 
     Attributes:
-        name: of the operator.
-        total_us, data_us, compute_us, launch_us: microseconds.
-        tile: best (T_P, T_C, T_S1, T_S2).
+        name: Of the operator.
+        total_us, data_us, compute_us, launch_us: Microseconds.
+        tile: Best (T_P, T_C, T_S1, T_S2).
     """
 
     name: str
@@ -32,12 +29,13 @@ class BlockLatency:
     """Latency of one block.
 
     Attributes:
-        name, stage: of the block.
+        name, stage: Of the block.
         activation_rate: r; 1 for a static block.
-        static_us, dynamic_us: without and with the masker, microseconds for the whole batch.
-        masker_fused: whether masker and conv1 share a kernel (r > r_th); None for a static block.
-        operators: breakdown of dynamic_us (of static_us in a static block).
-        static_operators: breakdown of static_us.
+        static_us, dynamic_us: Without and with the masker, microseconds for the whole batch.
+        masker_fused: Whether masker and conv1 share a kernel (r > r_th); None for a static block.
+        operators: Breakdown of dynamic_us (of static_us in a static block).
+        static_operators: Breakdown of static_us.
+        shares: Of all that the block decides on, by name.
     """
 
     name: str
@@ -48,6 +46,7 @@ class BlockLatency:
     masker_fused: bool | None
     operators: tuple[OperatorLatency, ...]
     static_operators: tuple[OperatorLatency, ...]
+    shares: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def ratio(self) -> float:
@@ -60,11 +59,11 @@ class NetworkLatency:
     """Latency of a network on one device, stem and head included.
 
     Attributes:
-        device: name.
-        network: name.
-        static_ms, dynamic_ms: milliseconds for the whole batch.
-        blocks: one BlockLatency per block.
-        other_us: stem and head, microseconds.
+        device: Name.
+        network: Name.
+        static_ms, dynamic_ms: Milliseconds for the whole batch.
+        blocks: One BlockLatency per block.
+        other_us: Stem and head, microseconds.
     """
 
     device: str
@@ -86,9 +85,9 @@ class BlockCurve:
 
     Attributes:
         activation_rates: r.
-        static_us: scalar latency of the static block.
-        dynamic_us: latency of the dynamic block.
-        masker_fused: whether masker and conv1 share a kernel.
+        static_us: Scalar latency of the static block.
+        dynamic_us: Latency of the dynamic block.
+        masker_fused: Whether masker and conv1 share a kernel.
     """
 
     activation_rates: np.ndarray

@@ -16,8 +16,6 @@ engine, e_i the efficiency of that move's transactions, K the multiply-accumulat
 the utilisation of the engine's lanes.
 """
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass
 
@@ -26,8 +24,6 @@ import numpy as np
 from .device import PRECISION_BYTES, Device
 from .efficiency import engine_utilisation, transaction_efficiency
 from .operators import Count, Move, Operator
-
-__all__ = ['LARGEST_TILE', 'TILE_SETS', 'Schedule', 'schedule', 'tile_candidates']
 
 # Longest tile edge, 2^7: the search bound of the authors' released simulator.
 LARGEST_TILE = 128
@@ -67,9 +63,9 @@ class Schedule:
     """Latency of an operator with its best tile; arrays have the shape of the operator's patches.
 
     Attributes:
-        name: the operator's.
-        data, computation, launch: seconds.
-        total: seconds, launch included and overlap taken off.
+        name: The operator's.
+        data, computation, launch: Seconds.
+        total: Seconds, launch included and overlap taken off.
         tile: (T_P, T_C, T_S1, T_S2) of the best tile, last axis of length 4.
     """
 
@@ -104,8 +100,8 @@ def _tile_terms(
     """Terms of all tiles of ``outputs`` = (C, S1, S2).
 
     Args:
-        layout: elements in a memory transaction; whether a pixel's channels are contiguous.
-        exact: whether map and channel tiles may be exact divisors.
+        layout: Elements in a memory transaction; whether a pixel's channels are contiguous.
+        exact: Whether map and channel tiles may be exact divisors.
     """
     transaction, channels_last = layout
     channels, height, width = outputs
@@ -179,9 +175,9 @@ def schedule(
     """Latency of ``operator`` with the best tile for each of its patch counts.
 
     Args:
-        operator: what to compute; ``operator.patches`` is a scalar or a 1-d array (R,).
-        device, precision: where and in which number format.
-        tiles: candidate set, one of TILE_SETS.
+        operator: What to compute; ``operator.patches`` is a scalar or a 1-d array (R,).
+        device, precision: Where and in which number format.
+        tiles: Candidate set, one of TILE_SETS.
     """
     patches = np.atleast_1d(np.asarray(operator.patches, float))
     element = PRECISION_BYTES[precision]

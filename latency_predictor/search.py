@@ -1,7 +1,5 @@
 """Sweeps over r, S and devices, and the choice of a granularity (Section 4.2)."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -9,21 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .block import layer_operator
+from .checks import check_rate
 from .model import LatencyModel
-from .rates import check_rate
-from .schedule import schedule
-from .spec import BlockSpec, NetworkSpec
-
-__all__ = [
-    'KNEE_TOLERANCE',
-    'Candidate',
-    'SearchResult',
-    'StageCurves',
-    'legal_granularities',
-    'search_granularity',
-    'sweep',
-]
+from .network import NetworkSpec
+from .spec import BlockSpec
 
 # A larger S is worth its lost flexibility only if it lowers r_l by more than this. It is where
 # Section 4.2 draws the line on V100: S = 8 to 28 "brings very little improvement".
@@ -49,11 +36,11 @@ class StageCurves:
     """One stage of a network on one device: all its blocks together, microseconds.
 
     Attributes:
-        device, stage: which.
+        device, stage: Which.
         granularities: S, shape (G,).
         activation_rates: r, shape (R,).
-        static_us: static latency of the stage.
-        dynamic_us: dynamic latency, shape (G, R).
+        static_us: Static latency of the stage.
+        dynamic_us: Dynamic latency, shape (G, R).
     """
 
     device: str
@@ -84,8 +71,8 @@ def sweep(
     """Latency of every stage at every S and r.
 
     Args:
-        model: device, precision and batch size.
-        network: its own granularities are ignored.
+        model: Device, precision and batch size.
+        network: Its own granularities are ignored.
         activation_rates: r, shape (R,).
         granularities: S to try per stage; None is ``legal_granularities``.
     """
@@ -94,7 +81,7 @@ def sweep(
     tried = legal_granularities(network) if granularities is None else granularities
     if len(tried) != len(stages):
         raise ValueError(
-            f'granularities lists {len(tried)} stages, {network.name} has {len(stages)}'
+            f'granularities: got {len(tried)} stages; give the {len(stages)} of {network.name}'
         )
     return tuple(
         _stage_curves(model, network, stage, tuple(sizes), rates)
@@ -124,7 +111,7 @@ class Candidate:
 
     Attributes:
         granularity: S per stage.
-        dynamic_ms: predicted latency, stem and head included.
+        dynamic_ms: Predicted latency, stem and head included.
         ratio: r_l against the static network.
     """
 
@@ -142,11 +129,11 @@ class SearchResult:
     """Every S_net, fastest first, and the recommended one.
 
     Attributes:
-        device, network, activation_rate: the question.
-        static_ms: latency of the static network.
-        ranked: all candidates, fastest first; equal ones with the smaller S first.
-        recommended: the knee of every stage, see ``StageCurves.knee``.
-        stage_ratios: per stage, r_l of each S.
+        device, network, activation_rate: The question.
+        static_ms: Latency of the static network.
+        ranked: All candidates, fastest first; equal ones with the smaller S first.
+        recommended: The knee of every stage, see ``StageCurves.knee``.
+        stage_ratios: Per stage, r_l of each S.
     """
 
     device: str
@@ -171,15 +158,7 @@ def search_granularity(
     the smallest S that is within ``tolerance`` in r_l of every larger one.
     """
     curves = sweep(model, network, [activation_rate], granularities)
-    other_us = sum(
-        float(
-            schedule(
-                layer_operator(layer, model.batch_size), model.device, model.precision, model.tiles
-            ).total
-        )
-        * 1e6
-        for layer in (*network.stem, *network.head)
-    )
+    other_us = model.layers_us(network)
     static_us = other_us + sum(curve.static_us for curve in curves)
 
     def candidate(choice: Sequence[int]) -> Candidate:

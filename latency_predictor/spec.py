@@ -1,67 +1,45 @@
-"""Plain description of a network: what the latency model needs to know and nothing more.
+"""Plain description of layers and blocks: what the latency model needs to know and nothing more.
 
-Everything is a frozen dataclass of numbers and strings, so a network is a small YAML or JSON file.
+A block is a list of layers, a layer names the shares that it runs at, and what the block decides
+gives a share. Everything is a frozen dataclass of numbers and strings.
 """
 
-from __future__ import annotations
-
 import dataclasses
-import json
-import os
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
+from math import prod
 
-import yaml
+from .checks import is_integer, require_integer, require_one_of
 
-__all__ = ['LayerSpec', 'BlockSpec', 'NetworkSpec', 'BLOCK_KINDS', 'LAYER_KINDS']
+# Names of shares: of pixels that the next layer reads, of pixels, of inner channels, of images.
+DILATED, SITES, CHANNELS, BRANCH = SHARES = ('dilated', 'sites', 'channels', 'branch')
+LAYER_KINDS = ('conv', 'max_pool', 'avg_pool', 'fc', 'gate', 'concat')
+JOINS = ('add', 'concat', 'none')
+WHOLE = 'all'  # a granularity: the block runs for an image or it does not
 
-KERNEL = 3  # edge of a 3x3 convolution
-BLOCK_KINDS = ('bottleneck', 'basic')
-LAYER_KINDS = ('conv', 'max_pool', 'avg_pool', 'fc')
-
-Granularity = str | Sequence[int | None] | int | None  # S_net
-Spec = TypeVar('Spec', 'LayerSpec', 'BlockSpec')
-
-
-def _require_positive(owner: str, spec: LayerSpec | BlockSpec, fields: tuple[str, ...]) -> None:
-    for name in fields:
-        value = getattr(spec, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f'{owner}: {name} is {value!r}, it must be an integer >= 1')
-
-
-def _require_kind(owner: str, kind: str, allowed: tuple[str, ...]) -> None:
-    if kind not in allowed:
-        raise ValueError(f"{owner}: kind '{kind}' is unknown, choose one of {', '.join(allowed)}")
-
-
-def _from_mapping(cls: type[Spec], owner: str, entry: Any) -> Spec:
-    """Build a spec from a mapping, naming unknown and missing fields."""
-    if not isinstance(entry, Mapping):
-        raise ValueError(f'{owner} is {entry!r}: it must be a mapping of its fields')
-    fields = {f.name: f for f in dataclasses.fields(cls)}
-    unknown = [key for key in entry if key not in fields]
-    if unknown:
-        raise ValueError(f"{owner}: unknown field '{unknown[0]}', allowed: {', '.join(fields)}")
-    missing = [
-        name for name, f in fields.items() if f.default is dataclasses.MISSING and name not in entry
-    ]
-    if missing:
-        raise ValueError(f"{owner}: field '{missing[0]}' is missing")
-    return cls(**entry)
+Size = tuple[int, int]  # height and width
 
 
 @dataclass(frozen=True)
 class LayerSpec:
-    """One static operator of a stem or head.
+    """One operator of a block, of a stem or of a head.
 
     Attributes:
-        kind: 'conv', 'max_pool', 'avg_pool' or 'fc' (height = width = 1).
-        in_channels, out_channels: C_in and C_out.
-        height, width: size of the *output* map.
-        kernel, stride, groups, dilation: as in a convolution.
+        kind: ``'conv'``, ``'max_pool'``, ``'avg_pool'``, ``'fc'`` (height = width = 1),
+            ``'gate'`` (squeeze-and-excitation) or ``'concat'`` (a copy of several maps into one,
+            with whatever is done to each element on the way).
+        in_channels: C_in.
+        out_channels: C_out.
+        height: Of the *output* map.
+        width: Of the output map.
+        kernel: Edge of the window.
+        stride: As in a convolution.
+        groups: As in a convolution.
+        dilation: As in a convolution.
+        name: Unique within a block, such as ``conv1``.
+        runs_at: Names of the shares that its work is multiplied by wherever the block decides on
+            them, see ``SHARES``; () for what always runs. ``'channels'`` stands once for each side,
+            inputs and outputs, that has inner channels.
+        squeeze: Channels inside a gate.
     """
 
     kind: str
@@ -73,23 +51,43 @@ class LayerSpec:
     stride: int = 1
     groups: int = 1
     dilation: int = 1
+    name: str = ''
+    runs_at: tuple[str, ...] = ()
+    squeeze: int = 0
 
     def __post_init__(self) -> None:
-        owner = f"layer '{self.kind}'"
-        _require_kind(owner, self.kind, LAYER_KINDS)
-        _require_positive(
-            owner, self, tuple(f.name for f in dataclasses.fields(self) if f.name != 'kind')
-        )
-        for name in ('in_channels', 'out_channels'):
-            if getattr(self, name) % self.groups:
+        owner = f'layer {self.name or self.kind!r}'
+        require_one_of(f'{owner}, kind', self.kind, LAYER_KINDS)
+        for field in ('in_channels', 'out_channels', 'height', 'width', 'kernel', 'stride'):
+            require_integer(f'{owner}, {field}', getattr(self, field), 1)
+        for field in ('groups', 'dilation'):
+            require_integer(f'{owner}, {field}', getattr(self, field), 1)
+        require_integer(f'{owner}, squeeze', self.squeeze, int(self.kind == 'gate'))
+        for field in ('in_channels', 'out_channels'):
+            if getattr(self, field) % self.groups:
                 raise ValueError(
-                    f'{owner}: groups is {self.groups}, it must divide {name} '
-                    f'= {getattr(self, name)}'
+                    f'{owner}, groups: got {self.groups}; give a divisor of {field} = '
+                    f'{getattr(self, field)}'
                 )
+        for name in self.runs_at:
+            require_one_of(f'{owner}, runs_at', name, SHARES)
+        object.__setattr__(self, 'runs_at', tuple(self.runs_at))
+
+    @property
+    def size(self) -> Size:
+        """(height, width) of the output."""
+        return self.height, self.width
+
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether each output channel has an input channel of its own."""
+        return 1 < self.groups == self.in_channels == self.out_channels
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates for one image; pooling counts none."""
+        """Multiply-accumulates for one image; copies and pooling count none."""
+        if self.kind == 'gate':
+            return 2 * self.in_channels * self.squeeze
         if self.kind not in ('conv', 'fc'):
             return 0
         per_output = self.in_channels // self.groups * self.kernel**2
@@ -98,243 +96,176 @@ class LayerSpec:
 
 @dataclass(frozen=True)
 class BlockSpec:
-    """One residual block, static or dynamic.
+    """One residual or dense block, static or dynamic. ``blocks.py`` builds the usual ones.
 
     Attributes:
-        name: unique within the network, e.g. 'layer1.0'.
-        stage: 0-based stage; blocks of one stage share a feature size and a granularity.
-        kind: 'bottleneck' (1x1, 3x3, 1x1) or 'basic' (3x3, 3x3).
-        in_channels, mid_channels, out_channels: of the block's input, inside, output. A basic block
-            has mid_channels == out_channels.
-        height, width: size of the block's *output* map, after its stride.
-        stride: of the 3x3 convolution that reduces the map.
-        dilation, groups: of the 3x3 convolution.
-        shortcut: True when the identity goes through a (dense) 1x1 convolution.
-        granularity: S, edge of a patch in output pixels; None is a static block.
-        se_channels: channels inside a squeeze-and-excitation after the 3x3 convolution; 0 is none.
-        conv1_stride: stride of the first convolution; None is that of the block in a basic block
-            and 1 in a bottleneck, where style 'caffe' has the block's, too.
-        conv1_dilation, conv2_dilation: of the first and the second convolution; None puts the
-            block's dilation where it has one: into conv1 of a basic block, conv2 of a bottleneck.
-        input_size: (height, width) of the block's input; None is its output times the stride.
+        name: Unique within the network, such as ``layer1.0``.
+        stage: From 0; blocks of one stage share a feature size and a granularity.
+        layers: In order of execution. At most one runs at ``'dilated'``: the one before that whose
+            window decides which pixels are read.
+        input_size: (height, width) of the block's input.
+        shortcut: What the input goes through beside the layers; always dense, () for the identity.
+        join: ``'add'`` to the shortcut, ``'concat'`` where new features stand beside the old ones,
+            so that skipped pixels of them are zero, or ``'none'`` where the result stands alone,
+            so that no pixel of it can be skipped.
+        granularity: S, edge of a patch in pixels of the output; ``'all'`` where the block runs for
+            an image as a whole or not at all; None where it decides on neither.
+        channel_group: Inner channels that share a decision; None where none are skipped.
     """
 
     name: str
     stage: int
-    kind: str
-    in_channels: int
-    mid_channels: int
-    out_channels: int
-    height: int
-    width: int
-    stride: int = 1
-    dilation: int = 1
-    groups: int = 1
-    shortcut: bool = False
-    granularity: int | None = None
-    se_channels: int = 0
-    conv1_stride: int | None = None
-    conv1_dilation: int | None = None
-    conv2_dilation: int | None = None
-    input_size: tuple[int, int] | None = None
+    layers: tuple[LayerSpec, ...]
+    input_size: Size
+    shortcut: tuple[LayerSpec, ...] = ()
+    join: str = 'add'
+    granularity: int | str | None = None
+    channel_group: int | None = None
 
     def __post_init__(self) -> None:
-        owner = f"block '{self.name}'"
-        _require_kind(owner, self.kind, BLOCK_KINDS)
-        _require_positive(
-            owner,
-            self,
-            (
-                'in_channels',
-                'mid_channels',
-                'out_channels',
-                'height',
-                'width',
-                'stride',
-                'dilation',
-                'groups',
-            ),
-        )
-        if not isinstance(self.stage, int) or self.stage < 0:
-            raise ValueError(f'{owner}: stage is {self.stage!r}, it must be an integer >= 0')
-        if not isinstance(self.se_channels, int) or self.se_channels < 0:
-            raise ValueError(f'{owner}: se_channels is {self.se_channels!r}, it must be >= 0')
-        if self.mid_channels % self.groups:
-            raise ValueError(
-                f'{owner}: groups is {self.groups}, it must divide mid_channels = '
-                f'{self.mid_channels}'
-            )
-        if self.kind == 'basic' and (self.mid_channels != self.out_channels or self.groups != 1):
-            raise ValueError(
-                f'{owner}: a basic block has groups 1 and mid_channels equal to '
-                f'out_channels = {self.out_channels}, not {self.mid_channels}'
-            )
-        if self.stride % self.conv1[1]:
-            raise ValueError(
-                f'{owner}: conv1_stride is {self.conv1_stride}, it must divide stride '
-                f'= {self.stride}'
-            )
-        if self.input_size is not None:  # only what the output does not say
-            usual = (self.height * self.stride, self.width * self.stride)
-            size = None if tuple(self.input_size) == usual else tuple(self.input_size)
-            object.__setattr__(self, 'input_size', size)
+        for field in ('layers', 'shortcut', 'input_size'):
+            object.__setattr__(self, field, tuple(getattr(self, field)))
+        owner = f'block {self.name!r}'
+        require_integer(f'{owner}, stage', self.stage, 0)
+        require_one_of(f'{owner}, join', self.join, JOINS)
+        if not self.convs:
+            raise ValueError(f'{owner}, layers: got no convolution; give at least one')
+        if len(self.input_size) != 2 or not all(is_integer(e) and e > 0 for e in self.input_size):
+            raise ValueError(f'{owner}, input_size: got {self.input_size!r}; give [height, width]')
+        self._check_layers(owner)
         self._check_granularity(owner)
+        self._check_channels(owner)
 
     @property
-    def conv1(self) -> tuple[int, int, int]:
-        """Kernel, stride and dilation of the first convolution."""
-        basic = self.kind == 'basic'
-        stride = self.conv1_stride or (self.stride if basic else 1)
-        return (
-            KERNEL if basic else 1,
-            stride,
-            self.conv1_dilation or (self.dilation if basic else 1),
-        )
+    def convs(self) -> tuple[LayerSpec, ...]:
+        """The convolutions among the layers."""
+        return tuple(layer for layer in self.layers if layer.kind == 'conv')
 
     @property
-    def conv2(self) -> tuple[int, int, int]:
-        """Kernel, stride and dilation of the second convolution."""
-        dilation = self.conv2_dilation or (1 if self.kind == 'basic' else self.dilation)
-        return KERNEL, self.stride // self.conv1[1], dilation
+    def in_channels(self) -> int:
+        """Channels of the block's input."""
+        return self.layers[0].in_channels
 
     @property
-    def source(self) -> tuple[int, int]:
-        """(height, width) of the input."""
-        return self.input_size or (self.height * self.stride, self.width * self.stride)
+    def out_channels(self) -> int:
+        """Channels of the last layer's output."""
+        return self.layers[-1].out_channels
 
     @property
-    def conv1_map(self) -> tuple[int, int]:
-        """(height, width) of the first convolution's output."""
-        rows, columns = self.source
-        return -(-rows // self.conv1[1]), -(-columns // self.conv1[1])
+    def height(self) -> int:
+        """Of the output."""
+        return self.layers[-1].height
+
+    @property
+    def width(self) -> int:
+        """Of the output."""
+        return self.layers[-1].width
+
+    @property
+    def stride(self) -> int:
+        """Stride of all layers together."""
+        return prod(layer.stride for layer in self.convs)
+
+    @property
+    def dilated(self) -> LayerSpec | None:
+        """The layer that runs at the pixels that :attr:`reader` reads; None if none does."""
+        return next((layer for layer in self.layers if DILATED in layer.runs_at), None)
+
+    @property
+    def reader(self) -> LayerSpec:
+        """The first layer that runs at active pixels alone: the window of its kernel is read."""
+        return next((x for x in self.convs if SITES in x.runs_at), self.convs[-1])
+
+    def source_of(self, layer: LayerSpec) -> Size:
+        """(height, width) of a layer's input."""
+        index = self.layers.index(layer)
+        return self.layers[index - 1].size if index else self.input_size
+
+    @property
+    def decided(self) -> frozenset[str]:
+        """Names of the shares that the block's decisions give."""
+        names = {BRANCH} if self.granularity == WHOLE else set()
+        if is_integer(self.granularity):
+            names |= {SITES, DILATED}
+        if self.channel_group is not None:
+            names.add(CHANNELS)
+        return frozenset(names)
+
+    @property
+    def patch(self) -> int:
+        """S; of a block that does not decide on patches, the longer edge of its output."""
+        whole = not isinstance(self.granularity, int)
+        return max(self.height, self.width) if whole else int(self.granularity or 0)
+
+    @property
+    def grid(self) -> Size:
+        """Rows and columns of patches; the last ones are cut where S does not divide the map."""
+        return -(-self.height // self.patch), -(-self.width // self.patch)
+
+    @property
+    def inner_channels(self) -> int:
+        """Channels that a decision on channels is about: the first convolution's outputs."""
+        return self.convs[0].out_channels
+
+    def with_granularity(self, granularity: int | str | None) -> 'BlockSpec':
+        """The same block with another S, ``'all'`` or None."""
+        return dataclasses.replace(self, granularity=granularity)
+
+    def with_channel_group(self, channel_group: int | None) -> 'BlockSpec':
+        """The same block with another number of channels per decision."""
+        return dataclasses.replace(self, channel_group=channel_group)
+
+    def static(self) -> 'BlockSpec':
+        """The same block without decisions."""
+        return dataclasses.replace(self, granularity=None, channel_group=None)
+
+    def _check_layers(self, owner: str) -> None:
+        for before, layer in zip(self.layers, self.layers[1:], strict=False):
+            if layer.in_channels != before.out_channels:
+                raise ValueError(
+                    f'{owner}, layers: got {layer.in_channels} input channels of {layer.name!r}; '
+                    f'give the {before.out_channels} that {before.name!r} puts out'
+                )
+        dilated = [index for index, x in enumerate(self.layers) if DILATED in x.runs_at]
+        if len(dilated) > 1 or any(self.layers[i + 1 : i + 2] != (self.reader,) for i in dilated):
+            raise ValueError(
+                f"{owner}, layers: got 'dilated' in {len(dilated)} of them; give it to the one "
+                "before the first that runs at 'sites' alone"
+            )
 
     def _check_granularity(self, owner: str) -> None:
         if self.granularity is None:
             return
-        largest = max(self.height, self.width)
-        legal = isinstance(self.granularity, int) and not isinstance(self.granularity, bool)
-        if not legal or not 1 <= self.granularity <= largest:
+        field, largest = (
+            f'{owner}, granularity: got {self.granularity!r}',
+            max(self.layers[-1].size),
+        )
+        if self.join == 'none':
+            raise ValueError(f'{field}; give None, without a shortcut no pixel can be skipped')
+        if self.granularity == WHOLE:
+            return
+        if not is_integer(self.granularity) or not 1 <= int(self.granularity) <= largest:
             raise ValueError(
-                f'{owner}: granularity is {self.granularity!r}, it must be an integer '
-                f'from 1 to {largest}, the longer edge of its output map'
+                f"{field}; give 'all' or an integer from 1 to {largest}, the longer edge of its "
+                'output map'
             )
+        for layer in self.convs[self.convs.index(self.reader) + 1 :]:
+            if layer.kernel > 1 or layer.stride > 1:
+                raise ValueError(
+                    f'{field}; give None, its layer {layer.name} reads beyond the active pixels'
+                )
 
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of patches; the last ones are cut where S does not divide the map."""
-        size = self.granularity or max(self.height, self.width)
-        return -(-self.height // size), -(-self.width // size)
-
-    def with_granularity(self, granularity: int | None) -> BlockSpec:
-        return dataclasses.replace(self, granularity=granularity)
-
-
-@dataclass(frozen=True)
-class NetworkSpec:
-    """A backbone: stem, blocks, head.
-
-    Attributes:
-        name: for people.
-        input_size: (height, width) of the image.
-        blocks: the residual blocks, in order.
-        stem, head: static operators before and after them.
-    """
-
-    name: str
-    input_size: tuple[int, int]
-    blocks: tuple[BlockSpec, ...]
-    stem: tuple[LayerSpec, ...] = ()
-    head: tuple[LayerSpec, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not self.blocks:
-            raise ValueError(f"network '{self.name}': blocks is empty, give at least one block")
-        names = [block.name for block in self.blocks]
-        twice = next((n for n in names if names.count(n) > 1), None)
-        if twice is not None:
-            raise ValueError(f"network '{self.name}': block name '{twice}' is used twice")
-
-    @property
-    def granularity(self) -> tuple[int | None, ...]:
-        """S_net: the granularity of each stage."""
-        per_stage = {block.stage: block.granularity for block in self.blocks}
-        return tuple(per_stage[stage] for stage in sorted(per_stage))
-
-    def with_granularity(self, granularity: Granularity) -> NetworkSpec:
-        """The same network with another S_net (string '4-4-7-1', sequence, or None)."""
-        stages = sorted({block.stage for block in self.blocks})
-        sizes = dict(zip(stages, parse_granularity(granularity, len(stages)), strict=True))
-        blocks = tuple(block.with_granularity(sizes[block.stage]) for block in self.blocks)
-        return dataclasses.replace(self, blocks=blocks)
-
-    def to_dict(self) -> dict:
-        """Plain dict of numbers, strings and lists; ``from_dict`` reads it back."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
-
-    @classmethod
-    def from_dict(cls, entry: Mapping) -> NetworkSpec:
-        """Inverse of ``to_dict``. ValueError names the faulty block and field."""
-        if not isinstance(entry, Mapping):
-            raise ValueError('a network must be a mapping with name, input_size and blocks')
-        for key in ('name', 'input_size', 'blocks'):
-            if key not in entry:
-                raise ValueError(f"network: field '{key}' is missing")
-        size = entry['input_size']
-        if not isinstance(size, (list, tuple)) or len(size) != 2:
-            raise ValueError(f'network: input_size is {size!r}, it must be [height, width]')
-
-        def read(spec_class: type[Spec], key: str) -> tuple[Spec, ...]:
-            items = entry.get(key) or ()
-            if not isinstance(items, (list, tuple)):
-                raise ValueError(f'network: {key} must be a list')
-            return tuple(_from_mapping(spec_class, f'{key}[{i}]', x) for i, x in enumerate(items))
-
-        return cls(
-            str(entry['name']),
-            tuple(size),
-            read(BlockSpec, 'blocks'),
-            read(LayerSpec, 'stem'),
-            read(LayerSpec, 'head'),
-        )
-
-    def save(self, path: str | Path) -> None:
-        """Write YAML or JSON (by suffix), whole or not at all."""
-        path = Path(path)
-        content = self.to_dict()
-        text = (
-            json.dumps(content, indent=2)
-            if path.suffix == '.json'
-            else yaml.safe_dump(content, sort_keys=False)
-        )
-        temporary = path.with_name(path.name + '.tmp')
-        temporary.write_text(text, encoding='utf-8')
-        os.replace(temporary, path)
-
-    @classmethod
-    def load(cls, path: str | Path) -> NetworkSpec:
-        """Read a YAML or JSON file written by ``save`` or by hand."""
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"network file '{path}' does not exist")
-        try:
-            return cls.from_dict(yaml.safe_load(path.read_text(encoding='utf-8')))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+    def _check_channels(self, owner: str) -> None:
+        if self.channel_group is None:
+            return
+        field = f'{owner}, channel_group'
+        require_integer(field, self.channel_group, 1)
+        if not any(CHANNELS in layer.runs_at for layer in self.layers):
             raise ValueError(
-                f'{path} is not readable YAML or JSON: {" ".join(str(error).split())}'
-            ) from None
-
-
-def parse_granularity(granularity: Granularity, stages: int) -> tuple[int | None, ...]:
-    """S_net as one S per stage: '4-4-7-1', (4, 4, 7, 1), one int for all, or None (static)."""
-    if granularity is None or isinstance(granularity, int):
-        return (granularity,) * stages
-    parts = granularity.split('-') if isinstance(granularity, str) else granularity
-    try:
-        sizes = tuple(None if p is None else int(p) for p in parts)
-    except (TypeError, ValueError):
-        sizes = ()
-    if len(sizes) != stages:
-        raise ValueError(
-            f"granularity is {granularity!r}: give {stages} integers, one per stage, like '4-4-7-1'"
-        )
-    return sizes
+                f'{field}: got {self.channel_group}; give None, no layer skips channels'
+            )
+        if self.inner_channels % self.channel_group:
+            raise ValueError(
+                f'{field}: got {self.channel_group}; give a divisor of its '
+                f'{self.inner_channels} inner channels'
+            )

@@ -5,30 +5,15 @@ FLOPs columns are averages over COCO val2017. So r is solved from the ratio of t
 one r for all blocks, and the latency is predicted at 800 x 1344.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from .block import Fusion
-from .builders import resnet
+from .fusion import Fusion
 from .macs import rate_for_macs_ratio
 from .model import LatencyModel
-
-__all__ = [
-    'DEVICES',
-    'TABLE_1',
-    'TABLE_2',
-    'TABLE_3',
-    'Cell',
-    'FusionRow',
-    'PublishedRow',
-    'cell_errors',
-    'detection_table',
-    'fusion_table',
-]
+from .networks import resnet
 
 DEVICES = ('v100', 'gtx1080', 'tx2')
 DETECTION_INPUT = (800, 1344)
@@ -39,11 +24,11 @@ class PublishedRow:
     """One row of Table 2 or 3.
 
     Attributes:
-        framework: detector.
+        framework: Detector.
         granularity: S_net, None for the static baseline.
         target: t.
-        gmacs: average backbone FLOPs, G multiply-accumulates.
-        latency_ms: on DEVICES.
+        gmacs: Average backbone FLOPs, G multiply-accumulates.
+        latency_ms: On DEVICES.
     """
 
     framework: str
@@ -97,10 +82,10 @@ class Cell:
     """One latency of Table 2 or 3.
 
     Attributes:
-        row: what the paper prints.
-        device: column.
+        row: What the paper prints.
+        device: Column.
         activation_rate: r solved from the FLOPs columns; 1 in the static rows.
-        published_ms, predicted_ms: latency.
+        published_ms, predicted_ms: Latency.
         published_ratio, predicted_ratio: r_l against the static row of the same device.
     """
 
@@ -134,8 +119,7 @@ def fusion_table(model: LatencyModel, block_name: str = 'layer1.0') -> tuple[Fus
 
 
 def detection_table(
-    table: tuple[PublishedRow, ...],
-    models: dict[str, LatencyModel] | None = None,
+    table: tuple[PublishedRow, ...], models: dict[str, LatencyModel] | None = None
 ) -> tuple[Cell, ...]:
     """Every latency of Table 2 or 3, row by row."""
     models = models or {name: LatencyModel(name) for name in DEVICES}

@@ -3,27 +3,16 @@
 ``tools/predictor/validate_predictor.py`` writes VALIDATION.md from this and from measurements.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from .builders import regnet, resnet
 from .device import load_device
 from .model import LatencyModel
+from .networks import regnet, resnet
 from .search import search_granularity, sweep
-from .tables import (
-    DEVICES,
-    TABLE_2,
-    TABLE_3,
-    Cell,
-    cell_errors,
-    detection_table,
-    fusion_table,
-)
-
-__all__ = ['markdown_table', 'paper_sections']
+from .tables import DEVICES, TABLE_2, TABLE_3, Cell, cell_errors, detection_table, fusion_table
+from .validation_laudnet import COLUMNS, laudnet_rows, laudnet_section
 
 # What the authors' later release predicts at 224 x 224, stem excluded, ms per image.
 _RELEASED = (
@@ -60,6 +49,7 @@ def paper_sections() -> str:
             _ablation_section(),
             _statement_section(),
             _released_section(),
+            laudnet_section(markdown_table(COLUMNS, laudnet_rows())),
         )
     )
 

@@ -5,15 +5,11 @@ quad costs the same whether all of its pixels are active or one: what counts is 
 mask touches.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .operators import Count
-from .spec import BlockSpec
-
-__all__ = ['winograd_share']
+from .spec import BlockSpec, LayerSpec
 
 # Lane operations for an output of a whole quad besides its products: the transforms add 8 + 6
 # times, and write and read 4 + 4 elements each way.
@@ -22,28 +18,37 @@ _PRODUCTS, _DIRECT_PRODUCTS = 4, 9  # for each output and input channel
 
 
 def winograd_share(
-    block: BlockSpec, activation_rate: ArrayLike = 1.0, dilated_rate: Count | None = None
+    block: BlockSpec,
+    layer: LayerSpec,
+    activation_rate: ArrayLike = 1.0,
+    dilated_rate: Count | None = None,
 ) -> Count | None:
     """Lane operations per multiply-accumulate of the direct convolution, 1 where that is less.
 
     Args:
-        block: the block; of a bottleneck without squeeze-and-excitation, conv2 can be computed so
-            if it has no stride, dilation and groups.
+        block: The block.
+        layer: One of its layers. A plain 3x3 convolution between two others can be computed so; the
+            last one adds to the identity as it writes, which transformed tiles cannot.
         activation_rate: r, scalar or (R,); 1 for a static block.
-        dilated_rate: share of conv1's map that conv2 reads; None if every patch is by itself.
+        dilated_rate: Share of the layer's input that it reads; None if every patch is by itself.
 
     Returns:
         Of the shape of the rate, or None where the algorithm does not apply.
     """
-    _, stride, dilation = block.conv2
-    plain = stride == dilation == block.groups == 1 and not block.se_channels
-    if block.kind != 'bottleneck' or not plain:
+    if not _applies(block, layer):
         return None
     rate = np.asarray(activation_rate, float)
     quads = np.minimum(_quad_rate(block, rate, dilated_rate), _whole(block.height, block.width))
-    products = _PRODUCTS * block.mid_channels + _TRANSFORM
-    share = products / (_DIRECT_PRODUCTS * block.mid_channels) * quads / np.maximum(rate, 1e-9)
+    products = _PRODUCTS * layer.in_channels + _TRANSFORM
+    share = products / (_DIRECT_PRODUCTS * layer.in_channels) * quads / np.maximum(rate, 1e-9)
     return np.minimum(share, 1.0)
+
+
+def _applies(block: BlockSpec, layer: LayerSpec) -> bool:
+    index = block.layers.index(layer)
+    around = block.layers[max(index - 1, 0) : index + 2]
+    plain = layer.kernel == 3 and layer.stride == layer.dilation == layer.groups == 1
+    return plain and len(around) == 3 and all(other.kind == 'conv' for other in around)
 
 
 def _whole(height: int, width: int) -> float:
@@ -56,9 +61,9 @@ def _quad_rate(block: BlockSpec, rate: np.ndarray, dilated_rate: Count | None) -
 
     Patches of even S consist of quads. Those of odd S cut one in every second row and column of
     quads: along the edge of an active area quads reach half a pixel beyond it on average, where
-    the 3x3 of conv2 reaches one pixel.
+    the 3x3 reaches one pixel.
     """
-    size = block.granularity or max(block.height, block.width)
+    size = block.patch
     if size % 2 == 0 or size >= max(block.height, block.width):
         return rate * _whole(min(size, block.height), min(size, block.width))
     if dilated_rate is None:

@@ -1,11 +1,15 @@
 """The adapter between the two halves: a dynamic backbone as the latency predictor sees it."""
 
+from collections.abc import Sequence
+
 from torch import nn
 
-from las_mm.layers import DynamicBlock, convs_of
+from las_mm.layers import BRANCH, DILATED, SITES, Branch, DynamicBlock, Step, convs_of
 from las_mm.models.backbone import DynamicBackbone, StemLayer, size_after
-from las_mm.ops import conv_size
-from latency_predictor import BlockSpec, LayerSpec, NetworkSpec
+from las_mm.ops import WHOLE, conv_size
+from latency_predictor import BlockSpec, Conv, LayerSpec, NetworkSpec, chain
+from latency_predictor.chain import concatenation, gate_after, projection
+from latency_predictor.spec import CHANNELS
 
 Size = tuple[int, int]
 
@@ -18,24 +22,28 @@ def describe_backbone(backbone: DynamicBackbone, input_size: Size) -> NetworkSpe
         input_size: (H, W) of the images.
 
     Returns:
-        The description; None for a backbone of other than residual blocks, or that skips channels,
-        of which the predictor has no model.
+        The description; None for a backbone with blocks of which the predictor has no model: only
+        the first two convolutions of a block may be larger than 1×1.
     """
-    if not all(hasattr(block, 'downsample') for block in backbone.blocks):
+    if not all(has_model(block.branch) for block in backbone.blocks):
         return None
-    if any(group is not None for group in backbone.channel_groups):
-        return None
-    stem, size = _describe_stem(backbone, input_size)
-    blocks = []
+    stem, size = _describe_layers(backbone.stem_layers, input_size)
+    blocks: list[BlockSpec] = []
+    between: list[LayerSpec] = []
     for stage, members in enumerate(backbone.dynamic_stages.values()):
         for block in members:
             blocks.append(describe_block(block, stage, size))
             size = conv_size(size, block.stride_product)
+        if blocks[-1].join == 'concat':  # the stage ends with all of its features in one map
+            between.append(concatenation(blocks[-1].in_channels + blocks[-1].out_channels, size))
+        layers, size = _describe_layers(backbone.layers_after(stage), size)
+        between += layers
     return NetworkSpec(
         name=backbone.title,
         input_size=input_size,
         stem=tuple(stem),
         blocks=tuple(blocks),
+        between=tuple(between),
     )
 
 
@@ -48,51 +56,64 @@ def require_description(backbone: DynamicBackbone, input_size: Size) -> NetworkS
     network = describe_backbone(backbone, input_size)
     if network is None:
         raise ValueError(
-            f'backbone: the latency predictor has no model of {backbone.title}, only of residual '
-            'blocks; take a LASResNet or LASRegNet, or a share of FLOPs as target'
+            f'backbone: the latency predictor has no model of {backbone.title}, whose blocks have '
+            'more than two convolutions larger than 1x1; take another backbone, or a share of '
+            'FLOPs as target'
         )
     return network
+
+
+def has_model(branch: Branch) -> bool:
+    """Whether the predictor has a model of blocks with this branch."""
+    return all(step.op.kernel_size == (1, 1) and step.stride == 1 for step in branch.steps[2:])
 
 
 def describe_block(block: DynamicBlock, stage: int, input_size: Size) -> BlockSpec:
     """One block, given its stage, from 0, and the (H, W) of its input."""
     branch = block.branch
-    convs, gate = [step.op for step in branch.steps], convs_of(branch.gate)
-    masker = block.spatial_masker
-    size = conv_size(input_size, branch.stride)
-    basic = len(convs) == 2
+    inputs = branch.steps[0].op.in_channels
+    layers = list(chain(inputs, input_size, [_describe_step(step) for step in branch.steps]))
+    last, gate = layers[-1], convs_of(branch.gate)
+    if gate:
+        layers.insert(-1, gate_after(layers[-2], gate[0].out_channels))
+    if branch.join == 'concat':
+        layers.insert(0, concatenation(inputs, input_size))
+    dense = branch.shortcut is not None
+    grains = {masker.axis: masker.granularity for masker in block.maskers}
+    granularity: int | str | None = WHOLE if BRANCH in grains else grains.get(SITES)
+    if isinstance(granularity, int):
+        granularity = min(granularity, max(last.size))
     return BlockSpec(
         name=block.name,
         stage=stage,
-        kind='basic' if basic else 'bottleneck',
-        in_channels=block.conv1.in_channels,
-        mid_channels=block.conv1.out_channels,
-        out_channels=convs[-1].out_channels,
-        height=size[0],
-        width=size[1],
-        stride=branch.stride,
-        dilation=convs[0 if basic else 1].dilation[0],
-        groups=convs[1].groups,
-        shortcut=branch.shortcut is not None,
-        granularity=None if masker is None else min(masker.granularity or max(size), max(size)),
-        se_channels=gate[0].out_channels if gate else 0,
-        conv1_stride=None if basic or convs[0].stride[0] == 1 else convs[0].stride[0],
-        conv2_dilation=convs[1].dilation[0] if basic and convs[1].dilation[0] > 1 else None,
+        layers=tuple(layers),
         input_size=input_size,
+        shortcut=(projection(inputs, last.out_channels, last.size, branch.stride),) * dense,
+        join=branch.join,
+        granularity=granularity,
+        channel_group=grains.get(CHANNELS),
     )
 
 
-def _describe_stem(backbone: DynamicBackbone, size: Size) -> tuple[list[LayerSpec], Size]:
-    stem, channels = [], 0
-    for layer in backbone.stem_layers:
+def _describe_step(step: Step) -> Conv:
+    conv = step.op
+    share = DILATED if DILATED in step.runs_at else SITES
+    geometry = conv.kernel_size[0], conv.stride[0], conv.groups, conv.dilation[0]
+    return Conv(step.name, conv.out_channels, *geometry, share)
+
+
+def _describe_layers(layers: Sequence[StemLayer], size: Size) -> tuple[list[LayerSpec], Size]:
+    """Convolutions and pooling in a row, and the (H, W) that they leave of an input's."""
+    described, channels = [], 0
+    for layer in layers:
         size = size_after(layer, size)
         if isinstance(layer, nn.Conv2d):
             channels = layer.out_channels
-            stem.append(_layer('conv', layer.in_channels, channels, size, layer))
+            described.append(_layer('conv', layer.in_channels, channels, size, layer))
         else:
             kind = 'max_pool' if isinstance(layer, nn.MaxPool2d) else 'avg_pool'
-            stem.append(_layer(kind, channels, channels, size, layer))
-    return stem, size
+            described.append(_layer(kind, channels, channels, size, layer))
+    return described, size
 
 
 def _layer(kind: str, inputs: int, outputs: int, size: Size, module: StemLayer) -> LayerSpec:

@@ -18,8 +18,8 @@ from latency_predictor import (
     Fusion,
     LatencyModel,
     NetworkSpec,
-    expected_dilated_rate,
 )
+from latency_predictor.rates import block_dilated_rate
 
 # A table is refined until it meets this between its knots, so that networks stay below twice that.
 BLOCK_TOLERANCE = 0.01
@@ -166,10 +166,8 @@ def uniform_shares(network: NetworkSpec, rate: float) -> list[dict[str, Tensor]]
     """Shares of each block if every activation rate is ``rate``, and dilated as expected."""
     shares = []
     for block in network.blocks:
-        inner = (block.stride, block.dilation) if block.kind == 'bottleneck' else (1, 1)
-        size = block.granularity or max(block.height, block.width)
-        dilated = torch.tensor(float(expected_dilated_rate(rate, size, *inner)))
-        shares.append({'sites': torch.tensor(float(rate)), 'dilated': dilated})
+        dilated = rate if block.granularity == 'all' else float(block_dilated_rate(block, rate))
+        shares.append({'sites': torch.tensor(float(rate)), 'dilated': torch.tensor(dilated)})
     return shares
 
 
@@ -179,7 +177,7 @@ def _fit_block(model: LatencyModel, block: BlockSpec, where: tuple[int, ...]) ->
         _fit_table(partial(_predict, model, block, fused), patches, DILATED)
         for fused in (True, False)
     )
-    static = model.block(block.with_granularity(None)).static_us
+    static = model.block(block.static()).static_us
     return BlockFit(where, (fused, separate), static)
 
 
@@ -198,9 +196,9 @@ def _predict(
     """The predictor's microseconds at rates (n,), in one vectorised search."""
     blocks = tuple(replace(block, name=str(index)) for index in range(len(activation)))
     fusion = Fusion(masker_conv1=fused)
-    found = model.network(
-        NetworkSpec(block.name, (1, 1), blocks), activation, dilated, fusion
-    ).blocks
+    network = NetworkSpec(block.name, block.input_size, blocks)
+    shares = {'sites': activation, 'branch': activation, 'dilated': dilated}
+    found = model.network(network, shares, fusion).blocks
     return np.array([latency.dynamic_us for latency in found])
 
 

@@ -177,6 +177,10 @@ class DynamicBackbone(Backbone):
             sizes.append((layer, size))
         return sizes
 
+    def layers_after(self, stage: int) -> list[StemLayer]:
+        """Convolutions and pooling between a stage, counted from 0, and the next one."""
+        return []
+
     def fixed_macs(self) -> int:
         """MACs outside of the blocks for one image of the last forward's size: the stem's."""
         stem = self.stem_sizes

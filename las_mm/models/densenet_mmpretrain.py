@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from las_mm.layers import CHANNELS, DILATED, SITES, Branch, DynamicBlock, Step, conv_macs
 
-from .backbone import DynamicBackbone, Grains, Stage, StemLayer
+from .backbone import STEM_LAYERS, DynamicBackbone, Grains, Stage, StemLayer
 
 
 class LASDenseLayer(DynamicBlock, DenseLayer):
@@ -105,6 +105,11 @@ class LASDenseNet(DynamicBackbone, DenseNet):
     @property
     def stem_layers(self) -> list[StemLayer]:
         return [self.stem[0], self.stem[-1]]
+
+    def layers_after(self, stage: int) -> list[StemLayer]:
+        """The transition's convolution and pooling; a norm alone is behind the last stage."""
+        transition = self.transitions[stage]
+        return [part for part in transition.modules() if isinstance(part, STEM_LAYERS)]
 
     def fixed_macs(self) -> int:
         """The stem's and the transitions'."""

@@ -63,13 +63,14 @@ def stage_rows(blocks: list[dict]) -> list[dict]:
 def device_rows(
     network: NetworkSpec, blocks: list[dict], devices: Sequence[str], precision: str
 ) -> list[dict]:
-    """Predicted backbone latency per device at the measured rates (Sec. 3.3)."""
-    rates = [block['activation_rate'] for block in blocks]
-    dilated = [block['dilated_rate'] for block in blocks]
+    """Predicted backbone latency per device at the measured shares (Sec. 3.3)."""
+    axes = {axis for block in blocks for axis in block['shares']}
+    # What a block does not decide on runs in full.
+    shares = {axis: [block['shares'].get(axis, 1.0) for block in blocks] for axis in axes}
     rows = []
     for device in devices:
         model = LatencyModel(device, precision=precision)
-        latency = model.network(network, rates, dilated)
+        latency = model.network(network, shares)
         rows.append(
             {
                 'device': model.device.name,

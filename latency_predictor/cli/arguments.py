@@ -1,16 +1,13 @@
 """Argument groups that commands share, and how they become specs and models."""
 
-from __future__ import annotations
-
 import argparse
 
-from ..builders import NETWORK_NAMES, build_network
+from ..deciding import MODES
 from ..device import PRECISION_BYTES, load_devices
 from ..model import LatencyModel
+from ..network import NetworkSpec
+from ..networks import NETWORK_NAMES, build_network
 from ..schedule import TILE_SETS
-from ..spec import NetworkSpec
-
-__all__ = ['add_model', 'add_network', 'add_output', 'models', 'network', 'numbers']
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
@@ -73,7 +70,30 @@ def add_network(parser: argparse.ArgumentParser, granularity: str | None = '4-4-
         '--granularity',
         default=granularity,
         metavar='S_NET',
-        help='one S per stage like 4-4-7-1 (default: %(default)s)',
+        help="one S per stage like 4-4-7-1, or 'all' for whole blocks (default: %(default)s)",
+    )
+    parser.add_argument(
+        '--mode',
+        choices=MODES,
+        default='spatial',
+        help='what is skipped: patches, whole blocks, channels, patches and channels '
+        '(default: %(default)s)',
+    )
+    parser.add_argument(
+        '--channel-groups',
+        default='2-2-2-2',
+        metavar='G_NET',
+        help='channels per decision in each stage, where channels are skipped '
+        '(default: %(default)s)',
+    )
+
+
+def add_channel_rate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--channel-rate',
+        type=float,
+        metavar='C',
+        help='share of inner channels that run (default: the activation rate)',
     )
 
 
@@ -82,7 +102,7 @@ def models(arguments: argparse.Namespace) -> list[LatencyModel]:
     names = None if arguments.device == 'all' else arguments.device
     devices = load_devices(names)
     if not devices:
-        raise ValueError("--device is empty: give at least one name, or 'all'")
+        raise ValueError("--device: got nothing; give at least one name, or 'all'")
     return [
         LatencyModel(d, arguments.precision, arguments.batch_size, arguments.tiles) for d in devices
     ]
@@ -92,9 +112,17 @@ def network(arguments: argparse.Namespace) -> NetworkSpec:
     """The network asked for."""
     parts = arguments.input_size.lower().split('x')
     if len(parts) not in (1, 2) or not all(part.isdigit() for part in parts):
-        raise ValueError(f"--input-size is '{arguments.input_size}': write 224 or 800x1344")
+        raise ValueError(
+            f'--input-size: got {arguments.input_size!r}; give one like 224 or 800x1344'
+        )
     size = tuple(int(part) for part in (parts * 2 if len(parts) == 1 else parts))
-    return build_network(arguments.network, size, arguments.granularity)
+    found = build_network(arguments.network, size, arguments.granularity)
+    if arguments.mode in ('spatial', 'joint'):
+        chosen = found
+    else:
+        chosen = found.with_granularity('all' if arguments.mode == 'layer' else None)
+    skips_channels = arguments.mode in ('channel', 'joint')
+    return chosen.with_channel_groups(arguments.channel_groups) if skips_channels else chosen
 
 
 def numbers(text: str, option: str) -> list[float]:
@@ -109,5 +137,5 @@ def numbers(text: str, option: str) -> list[float]:
         return [float(part) for part in text.split(',')]
     except ValueError:
         raise ValueError(
-            f"{option} is '{text}': write numbers like 0.2,0.5 or start:stop:step"
+            f'{option}: got {text!r}; give numbers like 0.2,0.5 or start:stop:step'
         ) from None

@@ -1,13 +1,9 @@
 """Command line of the latency predictor: ``python -m latency_predictor COMMAND``."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 
 from . import explore, predict, published
-
-__all__ = ['build_parser', 'main']
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -1,9 +1,9 @@
 """Commands ``sweep``, ``search`` and ``plot``."""
 
-from __future__ import annotations
-
 import argparse
 
+from ..joint import search_joint
+from ..network import NetworkSpec
 from ..plots import (
     check_suffix,
     plot_frontier,
@@ -13,11 +13,8 @@ from ..plots import (
     render,
 )
 from ..search import KNEE_TOLERANCE, search_granularity, sweep
-from ..spec import NetworkSpec
 from . import arguments as args
 from .output import Answer, emit, write_whole
-
-__all__ = ['add_parsers']
 
 
 def add_parsers(subparsers: argparse._SubParsersAction) -> None:
@@ -41,6 +38,7 @@ def add_parsers(subparsers: argparse._SubParsersAction) -> None:
         help='what a larger S must gain in r_l to be worth it (default: %(default)s)',
     )
     search.add_argument('--top', type=int, default=10, help='rows to print (default: 10)')
+    args.add_channel_rate(search)
     args.add_output(search)
     search.set_defaults(run=run_search)
 
@@ -86,7 +84,7 @@ def _candidates(arguments: argparse.Namespace, network: NetworkSpec) -> list[lis
     sizes = args.numbers(arguments.candidates, '--candidates')
     if any(size != int(size) or size < 1 for size in sizes):
         raise ValueError(
-            f"--candidates is '{arguments.candidates}': granularities are integers >= 1"
+            f'--candidates: got {arguments.candidates!r}; give integers >= 1 like 1,2,4'
         )
     largest = {b.stage: max(b.height, b.width) for b in network.blocks}
     return [
@@ -126,9 +124,14 @@ def run_sweep(arguments: argparse.Namespace) -> None:
 def run_search(arguments: argparse.Namespace) -> None:
     network = args.network(arguments)
     if arguments.top < 1:
-        raise ValueError(f'--top is {arguments.top}: it must be >= 1')
+        raise ValueError(f'--top: got {arguments.top}; give an integer >= 1')
     if arguments.tolerance < 0:
-        raise ValueError(f'--tolerance is {arguments.tolerance:g}: it must be >= 0')
+        raise ValueError(f'--tolerance: got {arguments.tolerance:g}; give a number >= 0')
+    if arguments.mode not in ('spatial', 'joint'):
+        raise ValueError(f'--mode: got {arguments.mode!r}; a search chooses of spatial, joint')
+    if arguments.mode == 'joint':
+        run_joint_search(arguments, network.static())
+        return
     rows, notes, details = [], [], []
     for model in args.models(arguments):
         found = search_granularity(
@@ -181,19 +184,44 @@ def run_search(arguments: argparse.Namespace) -> None:
     )
 
 
+def run_joint_search(arguments: argparse.Namespace, network: NetworkSpec) -> None:
+    """S_net and G_net at once; per stage the fastest pairs."""
+    channels = arguments.rate if arguments.channel_rate is None else arguments.channel_rate
+    shares = {'sites': arguments.rate, 'channels': channels}
+    rows, notes = [], []
+    for model in args.models(arguments):
+        sizes = _candidates(arguments, network)
+        found = search_joint(model, network, shares, sizes, tolerance=arguments.tolerance)
+        for stage, ratios in enumerate(found.stage_ratios):
+            chosen = found.recommended[stage]
+            best = sorted(ratios, key=lambda pair: (ratios[pair], pair))[: arguments.top]
+            for pair in best if chosen in best else [*best, chosen]:
+                rows.append((found.device, stage + 1, *pair, ratios[pair], pair == chosen))
+        s_net, g_net = ('-'.join(map(str, part)) for part in zip(*found.recommended, strict=True))
+        notes.append(
+            f'{found.device}: S_net {s_net}, G_net {g_net}, {found.dynamic_ms:.4g} ms, '
+            f'r_l = {found.ratio:.3f}'
+        )
+    notes.append(f'knee: the finest pair within {arguments.tolerance:g} of the fastest in r_l')
+    title = f'S_net and G_net for {network.name} at r = {arguments.rate:g}, c = {channels:g}'
+    columns = ('device', 'stage', 'S', 'G', 'r_l', 'knee')
+    emit(Answer(title, columns, rows, notes), arguments.form, arguments.output)
+
+
 def run_plot(arguments: argparse.Namespace) -> None:
     check_suffix(arguments.output)  # before the work, not after it
     if arguments.figure == 'frontier':
         if arguments.points is None:
             raise ValueError(
-                '--csv is missing: a frontier is drawn from a CSV with the columns '
-                'label, latency_ms, accuracy'
+                '--csv: got nothing; give a CSV with the columns label, latency_ms, accuracy'
             )
         figure = plot_frontier(read_frontier(arguments.points), 'Accuracy over latency')
     else:
         network, (model, *others) = args.network(arguments), args.models(arguments)
         if others:
-            raise ValueError(f"--device is '{arguments.device}': a plot shows one device")
+            raise ValueError(
+                f'--device: got {arguments.device!r}; give one, a plot shows one device'
+            )
         over_rate = arguments.figure == 'rate'
         default = '0.1:1:0.1' if over_rate else '0.2:0.8:0.2'
         rates = args.numbers(arguments.rates or default, '--rates')

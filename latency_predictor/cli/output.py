@@ -1,7 +1,5 @@
 """What a command answers, and its three forms: table, JSON, CSV."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -10,19 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ['Answer', 'emit', 'write_whole']
-
 
 @dataclass(frozen=True)
 class Answer:
     """Rows of one kind, and what to say around them.
 
     Attributes:
-        title: heading of the table.
-        columns: names of the columns, with units.
-        rows: values; floats are rounded only in the printed table.
-        notes: lines below the table (and under 'notes' in JSON).
-        details: further JSON content.
+        title: Heading of the table.
+        columns: Names of the columns, with units.
+        rows: Values; floats are rounded only in the printed table.
+        notes: Lines below the table (and under 'notes' in JSON).
+        details: Further JSON content.
     """
 
     title: str
@@ -75,7 +71,7 @@ def write_whole(path: str | Path, content: str | bytes) -> None:
     """Write a file completely or not at all."""
     path = Path(path)
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"output folder '{path.parent}' does not exist: create it first")
+        raise FileNotFoundError(f'--output: no folder {str(path.parent)!r}; create it first')
     temporary = path.with_name(path.name + '.tmp')
     data = content if isinstance(content, bytes) else content.encode('utf-8')
     try:

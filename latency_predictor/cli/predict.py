@@ -1,23 +1,20 @@
 """Commands ``devices``, ``block`` and ``network``."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
+from collections.abc import Mapping
 
 from numpy.typing import ArrayLike
 
-from ..block import Fusion
 from ..device import load_devices
+from ..fusion import Fusion
 from ..macs import network_macs, rate_for_macs_ratio
 from ..model import LatencyModel
+from ..network import NetworkSpec
 from ..report import load_report
-from ..skipping import SKIPPING_MODES
-from ..spec import BlockSpec, NetworkSpec
+from ..spec import BlockSpec
 from . import arguments as args
 from .output import Answer, emit
-
-__all__ = ['add_parsers']
 
 
 def add_parsers(subparsers: argparse._SubParsersAction) -> None:
@@ -37,13 +34,7 @@ def add_parsers(subparsers: argparse._SubParsersAction) -> None:
     )
     block.add_argument('--rate', type=float, default=0.5, help='activation rate r (default: 0.5)')
     block.add_argument('--dilated-rate', type=float, help='share of conv1 computed when unfused')
-    block.add_argument(
-        '--mode',
-        choices=SKIPPING_MODES,
-        default='spatial',
-        help='spatial masks (default), or for comparison layer or channel skipping '
-        'at the same rate',
-    )
+    args.add_channel_rate(block)
     _add_fusion(block)
     args.add_output(block)
     block.set_defaults(run=run_block)
@@ -65,6 +56,7 @@ def add_parsers(subparsers: argparse._SubParsersAction) -> None:
         help='latency_report.json of a test run; it gives the network and the rates of each block',
     )
     network.add_argument('--per-block', action='store_true', help='one row per block')
+    args.add_channel_rate(network)
     _add_fusion(network)
     args.add_output(network)
     network.set_defaults(run=run_network)
@@ -138,13 +130,13 @@ def run_block(arguments: argparse.Namespace) -> None:
     found = [block for block in spec.blocks if block.name == arguments.block]
     if not found:
         raise ValueError(
-            f"--block '{arguments.block}' is not in {spec.name}: choose one of "
+            f'--block: got {arguments.block!r}; choose one of '
             f'{", ".join(b.name for b in spec.blocks)}'
         )
-    if arguments.mode != 'spatial' and arguments.dilated_rate is not None:
+    if arguments.mode not in ('spatial', 'joint') and arguments.dilated_rate is not None:
         raise ValueError(
-            f"--dilated-rate is given, but --mode is '{arguments.mode}': only spatial "
-            'masks have one'
+            f'--dilated-rate: got {arguments.dilated_rate:g}; leave it out in mode '
+            f'{arguments.mode!r}, only masks of patches have one'
         )
     for model in args.models(arguments):
         emit(_block_answer(model, spec, found[0], arguments), arguments.form, arguments.output)
@@ -153,12 +145,11 @@ def run_block(arguments: argparse.Namespace) -> None:
 def _block_answer(
     model: LatencyModel, spec: NetworkSpec, block: BlockSpec, arguments: argparse.Namespace
 ) -> Answer:
-    if arguments.mode == 'spatial':
-        latency = model.block(block, arguments.rate, arguments.dilated_rate, _fusion(arguments))
-        said = f'masker {"fused into" if latency.masker_fused else "separate from"} conv1'
-    else:
-        latency = model.skipping_block(block, arguments.rate, arguments.mode)
+    latency = model.block(block, _given_shares(arguments), _fusion(arguments))
+    if latency.masker_fused is None:
         said = f'{arguments.mode} skipping, expected latency'
+    else:
+        said = f'masker {"fused into" if latency.masker_fused else "separate from"} conv1'
     rows: list[tuple] = [
         (o.name, o.total_us, o.data_us, o.compute_us, o.launch_us, 'x'.join(map(str, o.tile)))
         for o in latency.operators
@@ -177,31 +168,36 @@ def _block_answer(
     )
 
 
-def _rates(
+def _given_shares(arguments: argparse.Namespace, rate: float | None = None) -> dict[str, float]:
+    """The shares that the options give, by name."""
+    rate = arguments.rate if rate is None else rate
+    channels = rate if arguments.channel_rate is None else arguments.channel_rate
+    shares = {'sites': rate, 'branch': rate, 'channels': channels}
+    dilated = getattr(arguments, 'dilated_rate', None)
+    return shares if dilated is None else {**shares, 'dilated': dilated}
+
+
+def _measured_or_given(
     arguments: argparse.Namespace,
-) -> tuple[NetworkSpec, ArrayLike, ArrayLike | None, str]:
-    """Network, rates and dilated rates asked for, and a sentence on where they are from."""
+) -> tuple[NetworkSpec, Mapping[str, ArrayLike], str]:
+    """Network and shares asked for, and a sentence on where they are from."""
     if arguments.rates:
         measured = load_report(arguments.rates)
-        return (
-            measured.network,
-            measured.activation_rates,
-            measured.dilated_rates,
-            f'rates measured per block, mean r = {measured.activation_rates.mean():.3f}',
-        )
+        mean = measured.activation_rates.mean()
+        return measured.network, measured.shares, f'rates measured per block, mean r = {mean:.3f}'
     spec = args.network(arguments)
     if arguments.macs_ratio is not None:
         rate = rate_for_macs_ratio(spec, arguments.macs_ratio)
-        return spec, rate, None, f'r = {rate:.3f}, solved for F_dyn/F_stat = {arguments.macs_ratio}'
+        said = f'r = {rate:.3f}, solved for F_dyn/F_stat = {arguments.macs_ratio}'
+        return spec, dict.fromkeys(('sites', 'branch', 'channels'), rate), said
     rate = 0.5 if arguments.rate is None else arguments.rate
-    return spec, rate, None, f'r = {rate:g} in every block'
+    said = f'r = {rate:g} in every block'
+    return spec, _given_shares(arguments, rate), said
 
 
 def run_network(arguments: argparse.Namespace) -> None:
-    spec, rates, dilated, said = _rates(arguments)
-    results = [
-        model.network(spec, rates, dilated, _fusion(arguments)) for model in args.models(arguments)
-    ]
+    spec, shares, said = _measured_or_given(arguments)
+    results = [model.network(spec, shares, _fusion(arguments)) for model in args.models(arguments)]
     columns: tuple[str, ...]
     rows: list[tuple]
     if arguments.per_block:
@@ -231,7 +227,7 @@ def run_network(arguments: argparse.Namespace) -> None:
             )
             for n in results
         ]
-    macs = network_macs(spec, rates, dilated)
+    macs = network_macs(spec, shares)
     s_net = '-'.join('static' if s is None else str(s) for s in spec.granularity)
     emit(
         Answer(

@@ -40,7 +40,7 @@ def predicted(model, device='nano'):
     rates = [trace.activation_rate.mean().item() for trace in traces]
     dilated = [trace.dilated_rate.mean().item() for trace in traces]
     network = describe_backbone(model.backbone, SIZE)
-    return LatencyModel(device).network(network, rates, dilated)
+    return LatencyModel(device).network(network, {'sites': rates, 'dilated': dilated})
 
 
 @pytest.mark.parametrize('kind', ['classifier', 'two-stage'])

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from las_mm.latency.description import describe_backbone
+from las_mm.models.densenet_mmpretrain import LASDenseNet
 from las_mm.models.regnet_mmdet import LASRegNet as RegNet
 from las_mm.models.resnet_mmdet import LASResNet as MmdetResNet
 from las_mm.models.resnet_mmpretrain import LASResNet as PretrainResNet
@@ -40,6 +41,9 @@ def resnets():
                 )
 
 
+DENSE = {'growth_rate': 8, 'depths': [2, 3, 2, 2], 'init_channels': 16}
+
+
 def changed_stem(conv, pool):
     backbone = TorchLASResNet(18, '2-2-1-1')
     backbone.conv1, backbone.maxpool = conv, pool
@@ -51,6 +55,10 @@ FAMILIES = [
     lambda: TorchLASResNet(101, '4-2-1-1'),
     lambda: RegNet('regnetx_400mf', '2-2-1-1'),
     lambda: RegNet('regnety_400mf', '2-2-1-1'),
+    lambda: RegNet('regnety_400mf', '2-all-1-all'),
+    lambda: LASDenseNet(DENSE, '4-2-2-1'),
+    lambda: LASDenseNet(DENSE, '2-all-1-all', out_indices=(0, 1, 2, 3)),
+    lambda: LASDenseNet('121', '4-4-2-1'),
     lambda: changed_stem(nn.Conv2d(3, 64, 3, 1, 1), nn.Identity()),
     lambda: changed_stem(nn.Conv2d(3, 64, 5, 3, 0), nn.AvgPool2d(2)),
     lambda: changed_stem(nn.Conv2d(3, 64, 7, 2, 3), nn.MaxPool2d(3, 2, ceil_mode=True)),
@@ -70,8 +78,8 @@ def test_training_and_prediction_count_the_same_macs_static_and_dynamic(build, s
         dict.fromkeys(('sites', 'branch', 'dilated'), (index % 5 + 1) / 8)
         for index in range(len(cost.blocks))
     ]
-    rates = [share['sites'] for share in shares]
-    assert network_macs(described, rates, rates).dynamic == cost.dynamic(shares)
+    rates = dict.fromkeys(shares[0], [share['sites'] for share in shares])
+    assert network_macs(described, rates).dynamic == cost.dynamic(shares)
 
 
 def test_names_and_granularity_follow_the_backbone():

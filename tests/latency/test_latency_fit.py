@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from las_mm.latency.fit import fit_latency, uniform_shares
-from latency_predictor import LatencyModel, resnet
+from latency_predictor import LatencyModel, NetworkSpec, dense_layer, resnet
 
 DEVICES = ['tx2', 'v100']
 
@@ -21,7 +21,7 @@ def named(rates, dilated) -> list[dict]:
 
 
 def block_us(model, network, rates, dilated) -> list[float]:
-    found = model.network(network, np.asarray(rates), np.asarray(dilated)).blocks
+    found = model.network(network, {'sites': rates, 'dilated': dilated}).blocks
     return [block.dynamic_us for block in found]
 
 
@@ -43,7 +43,7 @@ def test_exact_at_knots_and_at_both_ends(fitted):
             wanted = block_us(model, network, *rates.numpy())[index]
             assert fit.blocks_us(named(*rates))[index].item() == pytest.approx(wanted, rel=1e-9)
     for rate in (0, 1):
-        wanted = model.network(network, float(rate), float(rate)).ratio
+        wanted = model.network(network, {'sites': float(rate), 'dilated': float(rate)}).ratio
         assert fit.ratio(uniform_shares(network, rate)).item() == pytest.approx(wanted, rel=1e-5)
 
 
@@ -73,7 +73,7 @@ def test_random_rates_of_single_images_are_predicted(fitted):
     for block in network.blocks:
         patches = np.prod(block.grid)
         rates.append(generator.integers(patches // 8, patches + 1) / patches)
-    wanted = model.network(network, np.array(rates), np.ones(len(rates)))
+    wanted = model.network(network, {'sites': rates, 'dilated': 1.0})
     ours = fit.ratio(named(torch.tensor(rates).float(), torch.ones(len(rates))))
     assert ours.item() == pytest.approx(wanted.ratio, rel=0.02)
 
@@ -98,7 +98,7 @@ def test_gradient_is_the_slope(fitted):
 
 def test_block_ratios_are_against_the_static_block(fitted):
     model, network, fit = fitted
-    found = model.network(network, 1.0, 1.0).blocks
+    found = model.network(network, {'sites': 1.0, 'dilated': 1.0}).blocks
     torch.testing.assert_close(
         fit.block_ratios(uniform_shares(network, 1)),
         torch.tensor([b.ratio for b in found]).float(),
@@ -112,5 +112,25 @@ def test_basic_blocks_are_fitted():
     fit = fit_latency(model, network, tries=8)
     assert fit.error <= 0.02
     assert fit.ratio(uniform_shares(network, 1)).item() == pytest.approx(
-        model.network(network, 1.0, 1.0).ratio, rel=1e-5
+        model.network(network, {'sites': 1.0, 'dilated': 1.0}).ratio, rel=1e-5
     )
+
+
+def test_blocks_that_run_whole_or_not_at_all_are_fitted_exactly():
+    """Their expected latency is a line in the share of images."""
+    model, network = LatencyModel('tx2'), resnet(50, (64, 96), granularity='2-all-1-all')
+    fit = fit_latency(model, network, tries=4)
+    shares = uniform_shares(network, 0.375)
+    wanted = model.network(network, 0.375).blocks
+    whole = [index for index, block in enumerate(network.blocks) if block.granularity == 'all']
+    ours = fit.blocks_us(shares)
+    for index in whole:
+        assert ours[index].item() == pytest.approx(wanted[index].dynamic_us, rel=1e-6)
+
+
+def test_dense_layers_are_fitted():
+    blocks = tuple(
+        dense_layer(f'layer.{i}', 0, 16 + 8 * i, 32, 8, (16, 24), granularity=2) for i in range(2)
+    )
+    model, network = LatencyModel('tx2'), NetworkSpec('dense', (64, 96), blocks)
+    assert fit_latency(model, network, tries=8).error <= 0.02

@@ -76,12 +76,12 @@ def test_network_reads_a_latency_report(capsys, tmp_path):
     path.write_text(json.dumps(report))
     code, out, _ = run(capsys, 'network', '--rates', str(path), '--per-block', '--json')
     rows = json.loads(out)['rows']
-    expected = LatencyModel('v100').network(network, 0.4, 0.5)
+    expected = LatencyModel('v100').network(network, {'sites': 0.4, 'dilated': 0.5})
     assert code == 0 and [r['dynamic us'] for r in rows] == [b.dynamic_us for b in expected.blocks]
     del report['blocks'][2]['activation_rate']
     path.write_text(json.dumps(report))
     code, _, err = run(capsys, 'network', '--rates', str(path))
-    assert code == 2 and "block 'layer1.2' has no activation_rate" in err
+    assert code == 2 and "no activation_rate of block 'layer1.2'" in err
 
 
 def test_output_file_is_written_whole_or_not_at_all(capsys, tmp_path):
@@ -89,36 +89,36 @@ def test_output_file_is_written_whole_or_not_at_all(capsys, tmp_path):
     code, out, _ = run(capsys, 'network', '--csv', '--output', str(path))
     assert code == 0 and str(path) in out and path.read_text().startswith('device,static ms')
     code, _, err = run(capsys, 'network', '--rate', '2', '--output', str(tmp_path / 'bad.csv'))
-    assert code == 2 and 'it must lie from 0 to 1' in err
+    assert code == 2 and 'give a number from 0 to 1' in err
     code, _, err = run(capsys, 'network', '--output', str(tmp_path / 'no' / 'such.csv'))
-    assert code == 2 and 'does not exist' in err
+    assert code == 2 and 'create it first' in err
     assert [p.name for p in tmp_path.iterdir()] == ['network.csv']
 
 
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (['network', '--rate', '-0.5'], 'activation_rates is -0.5: it must lie from 0 to 1'),
+        (['network', '--rate', '-0.5'], 'sites: got -0.5; give a number from 0 to 1'),
         (
             ['network', '--granularity', '4-4-15-1'],
-            'granularity is 15, it must be an integer from 1',
+            "granularity: got 15; give 'all' or an integer from 1",
         ),
         (['network', '--granularity', '4-4'], 'give 4 integers'),
-        (['network', '--network', 'vgg16'], "network 'vgg16' is unknown"),
-        (['network', '--device', 'v1'], "device 'v1' is unknown: choose one of v100"),
-        (['network', '--device', ','], '--device is empty'),
-        (['network', '--device', 'none.yaml'], 'does not exist'),
-        (['network', '--precision', 'tf32'], "'tf32' is not available on device 'v100'"),
-        (['network', '--batch-size', '0'], 'batch_size is 0'),
-        (['network', '--input-size', 'big'], "--input-size is 'big': write 224 or 800x1344"),
-        (['network', '--input-size', '8'], 'input_size is (8, 8)'),
-        (['network', '--macs-ratio', '0'], 'macs_ratio is 0'),
-        (['network', '--rates', 'none.json'], "latency report 'none.json' does not exist"),
+        (['network', '--network', 'vgg16'], "network: got 'vgg16'; choose one of"),
+        (['network', '--device', 'v1'], "device: got 'v1'; choose one of v100"),
+        (['network', '--device', ','], '--device: got nothing'),
+        (['network', '--device', 'none.yaml'], 'give a file that exists'),
+        (['network', '--precision', 'tf32'], "precision: got 'tf32'; choose one of fp32"),
+        (['network', '--batch-size', '0'], 'batch_size: got 0'),
+        (['network', '--input-size', 'big'], "--input-size: got 'big'; give one like"),
+        (['network', '--input-size', '8'], 'input_size: got (8, 8)'),
+        (['network', '--macs-ratio', '0'], 'macs_ratio: got 0'),
+        (['network', '--rates', 'none.json'], "latency report: got 'none.json'; give"),
         (
             ['block', '--block', 'layer9'],
-            "--block 'layer9' is not in resnet101: choose one of layer1",
+            "--block: got 'layer9'; choose one of layer1",
         ),
-        (['block', '--dilated-rate', '3'], 'dilated_rate is 3'),
+        (['block', '--dilated-rate', '3'], 'dilated: got 3'),
     ],
 )
 def test_user_errors_are_one_line_and_exit_2(capsys, arguments, message):

@@ -104,16 +104,19 @@ def test_network_file_and_own_device_file(capsys, tmp_path):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (['sweep', '--rates', '0.5,x'], "--rates is '0.5,x': write numbers like"),
-        (['sweep', '--rates', '0:1:-1'], "--rates is '0:1:-1'"),
-        (['sweep', '--rates', '0.5,1.5'], 'activation_rates is 1.5'),
-        (['search', '--candidates', '0,1'], "--candidates is '0,1': granularities are integers"),
-        (['search', '--top', '0'], '--top is 0'),
-        (['search', '--tolerance', '-1'], '--tolerance is -1'),
-        (['plot', 'frontier', '--output', 'x.png'], '--csv is missing'),
-        (['plot', 'frontier', '--csv', 'none.csv', '--output', 'x.png'], 'does not exist'),
+        (['sweep', '--rates', '0.5,x'], "--rates: got '0.5,x'; give numbers like"),
+        (['sweep', '--rates', '0:1:-1'], "--rates: got '0:1:-1'"),
+        (['sweep', '--rates', '0.5,1.5'], 'activation_rates: got 1.5'),
+        (['search', '--candidates', '0,1'], "--candidates: got '0,1'; give integers"),
+        (['search', '--top', '0'], '--top: got 0'),
+        (['search', '--tolerance', '-1'], '--tolerance: got -1'),
+        (['plot', 'frontier', '--output', 'x.png'], '--csv: got nothing'),
+        (['plot', 'frontier', '--csv', 'none.csv', '--output', 'x.png'], 'give a file that exists'),
         (['plot', 'rate', '--device', 'all', '--output', 'x.png'], 'a plot shows one device'),
-        (['plot', 'rate', '--output', 'x.doc'], "'x.doc' must end in .png, .pdf, .svg"),
+        (
+            ['plot', 'rate', '--output', 'x.doc'],
+            "'x.doc'; give a name that ends in .png, .pdf, .svg",
+        ),
         (['block', '--mode', 'layer', '--dilated-rate', '0.5'], '--dilated-rate'),
     ],
 )
@@ -127,11 +130,11 @@ def test_user_errors_are_one_line_and_exit_2(capsys, tmp_path, monkeypatch, argu
 @pytest.mark.parametrize(
     ('content', 'message'),
     [
-        ('label,latency\na,1\n', "column 'accuracy' is missing"),
-        ('label,latency_ms,accuracy\n', 'has no data'),
+        ('label,latency\na,1\n', "no column 'accuracy'"),
+        ('label,latency_ms,accuracy\n', 'got no data'),
         (
             'label,latency_ms,accuracy\na,fast,1\n',
-            'line 2: latency_ms and accuracy must be numbers',
+            'line 2: got a,fast,1; give numbers',
         ),
     ],
 )

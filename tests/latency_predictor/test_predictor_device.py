@@ -70,17 +70,19 @@ def test_peak_is_lanes_times_frequency():
 
 
 def test_unknown_name_lists_the_allowed_ones():
-    with pytest.raises(ValueError, match="device 'v99' is unknown: choose one of v100, gtx1080"):
+    with pytest.raises(ValueError, match="device: got 'v99'; choose one of v100, gtx1080"):
         load_device('v99')
 
 
 def test_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match='does not exist'):
+    with pytest.raises(FileNotFoundError, match='give a file that exists'):
         load_device(tmp_path / 'none.yaml')
 
 
 def test_precision_a_device_lacks_is_refused():
-    with pytest.raises(ValueError, match="'tf32' is not available on device 'v100'.*fp32, fp16"):
+    with pytest.raises(
+        ValueError, match="precision: got 'tf32'; choose one of fp32, fp16.* on device 'v100'"
+    ):
         load_device('v100').macs_per_second('tf32')
 
 
@@ -119,14 +121,14 @@ def _overlap(entry):
 @pytest.mark.parametrize(
     ('spoil', 'message'),
     [
-        (_without_unit, "frequency has no 'unit'"),
-        (_wrong_unit, "frequency has unit 'GHz': it must be given in MHz"),
-        (_bare_number, 'kernel_launch is 8: write {value'),
-        (_negative, 'offchip_bandwidth is -1: it must be a number >='),
-        (_missing, r'processing_engines \[count\] is missing'),
-        (_typo, "unknown key 'freqency', allowed"),
-        (_bad_precision, "unknown precision 'fp8'"),
-        (_overlap, 'overlap is 1.5: allowed is 0 to 1'),
+        (_without_unit, "frequency: got no 'unit'"),
+        (_wrong_unit, "frequency: got the unit 'GHz'; give it in MHz"),
+        (_bare_number, 'kernel_launch: got 8; give {value'),
+        (_negative, 'offchip_bandwidth: got -1; give a number >='),
+        (_missing, 'processing_engines: got nothing; give it in count'),
+        (_typo, "got the key 'freqency'; choose of"),
+        (_bad_precision, "got the precision 'fp8'"),
+        (_overlap, 'overlap: got 1.5; give a number from 0 to 1'),
     ],
 )
 def test_faulty_device_files_are_refused_in_one_line(tmp_path, spoil, message):

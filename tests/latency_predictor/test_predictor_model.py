@@ -133,11 +133,11 @@ def test_masker_is_fused_above_a_threshold_rate():
 def test_a_smaller_dilated_rate_makes_separate_conv1_cheaper():
     model, apart = LatencyModel('tx2'), Fusion(masker_conv1=False)
     gathered = model.block(block(), 0.5, fusion=apart).dynamic_us
-    assert model.block(block(), 0.5, 0.6, apart).dynamic_us < gathered
+    assert model.block(block(), {'sites': 0.5, 'dilated': 0.6}, apart).dynamic_us < gathered
     # The halo's own share is what None means: r ((S + 2) / S)^2.
-    assert model.block(block(), 0.4, 0.4 * 36 / 16, apart).dynamic_us == pytest.approx(
-        model.block(block(), 0.4, fusion=apart).dynamic_us, rel=0.01
-    )
+    assert model.block(
+        block(), {'sites': 0.4, 'dilated': 0.4 * 36 / 16}, apart
+    ).dynamic_us == pytest.approx(model.block(block(), 0.4, fusion=apart).dynamic_us, rel=0.01)
 
 
 def test_granularity_changes_the_efficiency_of_memory_accesses():
@@ -180,21 +180,24 @@ def test_squeeze_and_excitation_appears_in_both_breakdowns():
 @pytest.mark.parametrize(
     ('call', 'message'),
     [
-        (lambda m: m.block(block(), -0.1), r'activation_rate is -0.1: it must lie from 0 to 1'),
-        (lambda m: m.block(block(), 1.1), r'activation_rate is 1.1'),
-        (lambda m: m.block(block(), float('nan')), r'activation_rate is nan'),
-        (lambda m: m.block(block(), 'half'), r"activation_rate is \['half'\]"),
-        (lambda m: m.block(block()), r"block 'layer1.1': activation_rate is missing"),
-        (lambda m: m.block(block(), 0.5, 2), r'dilated_rate is 2: it must lie'),
+        (lambda m: m.block(block(), -0.1), r'sites: got -0.1; give a number from 0 to 1'),
+        (lambda m: m.block(block(), 1.1), r'sites: got 1.1'),
+        (lambda m: m.block(block(), float('nan')), r'sites: got nan'),
+        (lambda m: m.block(block(), 'half'), r"sites: got 'half'"),
+        (lambda m: m.block(block()), r"block 'layer1.1', sites: got None; give"),
+        (lambda m: m.block(block(), {'sites': 0.5, 'dilated': 2}), r'dilated: got 2; give'),
         (
             lambda m: m.network(resnet(50, 224, '4-4-2-1'), [0.5, 0.5]),
-            r'has 2 values: give one, or',
+            r'shares: got 2 values; give one, or',
         ),
-        (lambda m: LatencyModel('v100', 'tf32'), r"'tf32' is not available on device 'v100'"),
-        (lambda m: LatencyModel('v100', batch_size=0), r'batch_size is 0'),
+        (
+            lambda m: LatencyModel('v100', 'tf32'),
+            r"precision: got 'tf32'; choose one of fp32.* on device 'v100'",
+        ),
+        (lambda m: LatencyModel('v100', batch_size=0), r'batch_size: got 0; give an integer >= 1'),
         (
             lambda m: LatencyModel('v100', tiles='all'),
-            r"tiles is 'all': choose one of paper, divis",
+            r"tiles: got 'all'; choose one of paper, divis",
         ),
     ],
 )

@@ -1,5 +1,6 @@
 """Every operator's counts and every formula, against numbers worked by hand."""
 
+import dataclasses
 from types import MappingProxyType
 
 import numpy as np
@@ -108,12 +109,15 @@ def test_masker_indexing_pool_and_se_counts():
     assert (fc.macs_per_output, fc.offchip) == (10, 30 + 10 + 3)
 
 
-def test_channel_dynamic_convolution_is_a_narrower_convolution():
-    narrow = ops.channel_dynamic_convolution('c', 64, 32, 8, 8, 0.5, 0.3, 3, granularity=8)
-    # ceil(0.3 * 32 / 8) = 2 groups of 8 channels
-    assert (narrow.channels, narrow.macs_per_output) == (16, 32 * 9)
-    grouped = ops.channel_dynamic_convolution('c', 64, 64, 8, 8, 0.5, 0.5, 3, groups=8)
-    assert (grouped.channels, grouped.macs_per_output) == (32, 8 * 9)
+def test_depthwise_convolution_moves_each_channel_by_itself():
+    operator = ops.convolution('c', 32, 32, 8, 8, kernel=3, groups=32)
+    assert (operator.macs_per_output, operator.offchip) == (9, 32 * 9 + 2 * 32 * 64)
+    read, write = operator.moves
+    assert read.group_channels is None  # in a channels-last map a tile's channels are one run
+    assert read.elements(32, 4, 2, 2) == 4 * 4 * 4 and write.elements(32, 4, 2, 2) == 4 * 4
+    patches = ops.dynamic_convolution('c', 32, 32, (4, 4), 3, kernel=3, groups=32, source=(8, 8))
+    assert patches.offchip == 32 * 9 + min(3 * 32 * 36, 32 * 64) + 3 * 32 * 16
+    assert patches.moves[0].elements(32, 4, 4, 4) == 4 * 36
 
 
 def test_dynamic_computation_counts_waves_of_tiles():
@@ -138,8 +142,6 @@ def test_dynamic_computation_counts_waves_of_tiles():
 
 
 def test_overlap_hides_the_shorter_part():
-    import dataclasses
-
     operator = ops.convolution('conv', 2, 1, 1, 1, kernel=3)
     added = schedule(operator, TOY)
     hidden = schedule(operator, dataclasses.replace(TOY, overlap=1.0))

@@ -146,9 +146,9 @@ def test_spearman():
 
 def test_bad_input():
     model, network = LatencyModel('v100'), resnet(50, 224)
-    with pytest.raises(ValueError, match='activation_rates is 1.2'):
+    with pytest.raises(ValueError, match='activation_rates: got 1.2'):
         sweep(model, network, [0.5, 1.2])
-    with pytest.raises(ValueError, match='granularities lists 2 stages, resnet50 has 4'):
+    with pytest.raises(ValueError, match='granularities: got 2 stages; give the 4 of resnet50'):
         sweep(model, network, [0.5], [(1,), (1,)])
-    with pytest.raises(ValueError, match='granularity is 99'):
+    with pytest.raises(ValueError, match='granularity: got 99'):
         sweep(model, network, [0.5], [(99,), (1,), (1,), (1,)])

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latency_predictor import (
-    BlockSpec,
     LayerSpec,
     NetworkSpec,
+    bottleneck,
     build_network,
     expected_dilated_rate,
     network_macs,
@@ -27,7 +27,6 @@ def block(**changes):
     fields = {
         'name': 'b',
         'stage': 0,
-        'kind': 'bottleneck',
         'in_channels': 256,
         'mid_channels': 64,
         'out_channels': 256,
@@ -35,7 +34,7 @@ def block(**changes):
         'width': 56,
         'granularity': 4,
     }
-    return BlockSpec(**{**fields, **changes})
+    return bottleneck(**{**fields, **changes})
 
 
 @pytest.mark.parametrize('suffix', ['.yaml', '.json'])
@@ -75,15 +74,15 @@ def test_odd_input_sizes_halve_upwards():
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'granularity': 0}, 'granularity is 0'),
+        ({'granularity': 0}, 'granularity: got 0; give'),
         ({'granularity': 57}, 'integer from 1 to 56'),
-        ({'granularity': 2.0}, 'granularity is 2.0'),
-        ({'kind': 'dense'}, "kind 'dense' is unknown, choose one of bottleneck, basic"),
-        ({'in_channels': -1}, 'in_channels is -1'),
-        ({'groups': 5}, 'groups is 5, it must divide mid_channels = 64'),
-        ({'kind': 'basic'}, 'mid_channels equal to out_channels'),
-        ({'se_channels': -1}, 'se_channels is -1'),
-        ({'stage': -1}, 'stage is -1'),
+        ({'granularity': 2.0}, 'granularity: got 2.0'),
+        ({'in_channels': -1}, 'in_channels: got -1; give an integer >= 1'),
+        ({'groups': 5}, 'groups: got 5; give a divisor of mid_channels = 64'),
+        ({'conv1_stride': 2}, 'conv1_stride: got 2; give a divisor of stride = 1'),
+        ({'input_size': (57, 56)}, 'input_size: got'),
+        ({'se_channels': -1}, 'se_channels: got -1'),
+        ({'stage': -1}, 'stage: got -1'),
     ],
 )
 def test_bad_blocks_are_refused(changes, message):
@@ -104,22 +103,24 @@ def test_bad_granularity_is_refused(granularity, message):
 def test_bad_networks_are_refused(tmp_path):
     entry = resnet(18).to_dict()
     entry['blocks'][0]['colour'] = 'red'
-    with pytest.raises(ValueError, match=r"blocks\[0\]: unknown field 'colour'"):
+    with pytest.raises(
+        ValueError, match=r"blocks\[0\]: got the field 'colour'; choose of name, stage, layers"
+    ):
         NetworkSpec.from_dict(entry)
-    del entry['blocks'][0]['colour'], entry['blocks'][0]['height']
-    with pytest.raises(ValueError, match=r"blocks\[0\]: field 'height' is missing"):
+    del entry['blocks'][0]['colour'], entry['blocks'][0]['input_size']
+    with pytest.raises(ValueError, match=r'blocks\[0\], input_size: got nothing; give it'):
         NetworkSpec.from_dict(entry)
-    with pytest.raises(ValueError, match='blocks is empty'):
+    with pytest.raises(ValueError, match='blocks: got none; give at least one'):
         NetworkSpec('empty', (32, 32), ())
-    with pytest.raises(ValueError, match="'b' is used twice"):
+    with pytest.raises(ValueError, match="got the name 'b' twice"):
         NetworkSpec('twice', (32, 32), (block(), block()))
-    with pytest.raises(ValueError, match='depth is 20'):
+    with pytest.raises(ValueError, match='depth: got 20; choose one of 18'):
         resnet(20)
-    with pytest.raises(ValueError, match="network 'vgg' is unknown"):
+    with pytest.raises(ValueError, match="network: got 'vgg'; choose one of resnet18"):
         build_network('vgg')
-    with pytest.raises(FileNotFoundError, match='does not exist'):
+    with pytest.raises(FileNotFoundError, match='give a file that exists'):
         build_network(str(tmp_path / 'none.yaml'))
-    with pytest.raises(ValueError, match='groups is 2, it must divide in_channels'):
+    with pytest.raises(ValueError, match='groups: got 2; give a divisor of in_channels'):
         LayerSpec('conv', 3, 64, 8, 8, groups=2)
 
 
@@ -181,7 +182,7 @@ def test_macs_ratio_is_solved():
     rate = rate_for_macs_ratio(network, 0.5)
     assert network_macs(network, rate).ratio == pytest.approx(0.5, abs=1e-6)
     assert network_macs(network, 1.0).ratio == pytest.approx(1.0, abs=0.005)  # masker is small
-    with pytest.raises(ValueError, match='macs_ratio is 0.01: resnet101 can reach 0.0'):
+    with pytest.raises(ValueError, match='macs_ratio: got 0.01; give one from 0.0'):
         rate_for_macs_ratio(network, 0.01)
 
 
@@ -191,7 +192,7 @@ def test_block_macs_worked_by_hand():
     area = 56 * 56
     conv1, conv2, conv3 = 256 * 64 * area, 64 * 64 * 9 * area, 64 * 256 * area
     masker = 256 * (area + 2 * 14 * 14)
-    macs = network_macs(network, 0.5, 0.75)
+    macs = network_macs(network, {'sites': 0.5, 'dilated': 0.75})
     assert macs.static == conv1 + conv2 + conv3
     assert macs.dynamic == 0.75 * conv1 + 0.5 * (conv2 + conv3) + masker
     static = NetworkSpec('static', (224, 224), (dataclasses.replace(block(), granularity=None),))

@@ -5,11 +5,21 @@ import dataclasses
 import numpy as np
 import pytest
 
-from latency_predictor import BlockSpec, LatencyModel, load_device, schedule
+from latency_predictor import LatencyModel, basic, bottleneck, load_device, schedule
 from latency_predictor.block import dynamic_rest, static_operators
-from latency_predictor.winograd import winograd_share
+from latency_predictor.winograd import winograd_share as share_of_layer
 
-BLOCK = BlockSpec('block', 0, 'bottleneck', 256, 64, 256, 56, 56, granularity=4)
+
+def build(**changes):
+    sizes = {'height': 56, 'width': 56, 'granularity': 4}
+    return bottleneck('block', 0, 256, 64, 256, **{**sizes, **changes})
+
+
+def winograd_share(block, *rates):
+    return share_of_layer(block, block.layers[1], *rates)
+
+
+BLOCK = build()
 WHOLE = (4 * 64 + 30) / (9 * 64)  # of quads without a pixel too many
 
 
@@ -22,7 +32,7 @@ def test_an_odd_patch_by_itself_is_covered_by_larger_quads():
     odd = BLOCK.with_granularity(7)
     assert winograd_share(odd, 0.3) == pytest.approx(WHOLE * 64 / 49)
     assert winograd_share(odd, 1.0) == pytest.approx(WHOLE)  # all quads of the map, no more
-    small = dataclasses.replace(BLOCK, height=7, width=7, granularity=7)
+    small = build(height=7, width=7, granularity=7)
     assert winograd_share(small, 1.0) == pytest.approx(WHOLE * 64 / 49)
 
 
@@ -41,24 +51,23 @@ def test_quads_of_smooth_masks(granularity):
     padded = np.pad(mask, 1)
     around = [padded[dy : dy + edge, dx : dx + edge] for dy in range(3) for dx in range(3)]
     quads = mask.reshape(edge // 2, 2, edge // 2, 2).any((1, 3)).mean()
-    block = dataclasses.replace(BLOCK, height=edge, width=edge, granularity=granularity)
+    block = build(height=edge, width=edge, granularity=granularity)
     share = winograd_share(block, mask.mean(), np.any(around, 0).mean())
     assert share == pytest.approx(min(1, WHOLE * quads / mask.mean()), rel=0.03)
 
 
 @pytest.mark.parametrize(
     'changes',
-    [
-        {'stride': 2, 'height': 28, 'width': 28},
-        {'dilation': 2},
-        {'groups': 4},
-        {'se_channels': 16},
-        {'kind': 'basic', 'mid_channels': 64, 'in_channels': 64, 'out_channels': 64},
-    ],
+    [{'stride': 2, 'height': 28, 'width': 28}, {'dilation': 2}, {'groups': 4}, {'se_channels': 16}],
     ids=str,
 )
-def test_blocks_without_it(changes):
-    assert winograd_share(dataclasses.replace(BLOCK, **changes), 0.5) is None
+def test_bottlenecks_without_it(changes):
+    assert winograd_share(build(**changes), 0.5) is None
+
+
+def test_a_basic_block_adds_as_it_writes_and_has_none():
+    block = basic('block', 0, 64, 64, 56, 56, granularity=4)
+    assert [share_of_layer(block, layer, 0.5) for layer in block.layers] == [None, None]
 
 
 def test_a_device_without_it_takes_no_notice():

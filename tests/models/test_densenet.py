@@ -1,6 +1,7 @@
 """LAS-DenseNet: exact against static, zeros where skipped, known sizes."""
 
 import copy
+from dataclasses import replace
 from math import prod
 
 import pytest
@@ -111,17 +112,17 @@ def test_densenet121_has_its_known_size():
     assert 2 * (network.cost().static + maskers) == counter.get_total_flops()
 
 
-def test_report_has_rates_and_macs_but_no_latency():
-    """The predictor has no model of dense layers, and says nothing rather than something wrong."""
+def test_report_has_rates_macs_and_latency():
     network = undecided(build()).eval()
     with torch.no_grad():
         network(torch.randn(1, 3, 64, 64))
     meter = RateMeter()
     meter.update(network.traces, network.cost(), network.input_size)
-    assert describe_backbone(network, (64, 64)) is None
-    report = build_report(meter, None, network.granularity, ['v100'])
+    described = describe_backbone(network, (64, 64))
+    report = build_report(meter, described, network.granularity, ['v100'])
     assert [stage['blocks'] for stage in report['stages']] == SMALL['depths']
-    assert report['devices'] == []
+    (row,) = report['devices']
+    assert row['dynamic_ms'] > 0 and row['ratio'] == row['dynamic_ms'] / row['static_ms']
     assert report['input_size'] == [64, 64]
     assert 'stages.2.block.1' in render(report)
 
@@ -160,6 +161,29 @@ def test_planned_for_a_cuda_graph():
         assert (out - dense).abs().max() <= 1e-5 * dense.abs().max()
 
 
-def test_a_latency_target_is_refused_with_the_reason():
+def test_the_predictor_sees_what_a_dense_stage_copies():
+    """Each layer copies all features before it, and the stage puts them all into one map."""
+    described = describe_backbone(build(), (64, 96))
+    copied = [block.layers[0].in_channels for block in described.blocks if block.stage == 1]
+    assert copied == [8, 12, 16]
+    assert [(x.kind, x.in_channels, x.size) for x in described.between if x.kind != 'avg_pool'] == [
+        ('concat', 16, (16, 24)),
+        ('conv', 16, (16, 24)),
+        ('concat', 20, (8, 12)),
+        ('conv', 20, (8, 12)),
+        ('concat', 18, (4, 6)),
+        ('conv', 18, (4, 6)),
+        ('concat', 17, (2, 3)),
+    ]
+    assert {block.join for block in described.blocks} == {'concat'}
+
+
+def test_a_block_of_which_the_predictor_has_no_model_is_refused_with_the_reason():
+    network = build()
+    step = network.blocks[0].branch.steps[1]
+    layer = network.blocks[0]
+    several = replace(layer.branch, steps=(step, step, step))
+    layer.__class__ = type('Odd', (type(layer),), {'branch': several})
+    assert describe_backbone(network, (64, 64)) is None
     with pytest.raises(ValueError, match='no model of LAS-DenseNet-custom.* share of FLOPs'):
-        require_description(build(), (64, 64))
+        require_description(network, (64, 64))

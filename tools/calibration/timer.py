@@ -136,14 +136,14 @@ def static_block(
     block: BlockSpec, device: str = 'cpu', dtype: torch.dtype = torch.float32
 ) -> Callable:
     """A function that runs a static bottleneck once on an input of its own."""
-    source = (block.height * block.stride, block.width * block.stride)
+    source = block.input_size
     options = {'device': device, 'dtype': dtype}
-    conv1 = Convolution((block.in_channels, block.mid_channels), source, **options)
+    conv1 = Convolution((block.in_channels, block.inner_channels), source, **options)
     conv2 = Convolution(
-        (block.mid_channels, block.mid_channels), source, 3, block.stride, **options
+        (block.inner_channels, block.inner_channels), source, 3, block.stride, **options
     )
     conv3 = Convolution(
-        (block.mid_channels, block.out_channels), (block.height, block.width), **options
+        (block.inner_channels, block.out_channels), (block.height, block.width), **options
     )
     x = conv1.input()
     if not block.shortcut:

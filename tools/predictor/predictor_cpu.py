@@ -16,7 +16,7 @@ from calibration.fitting import mean_log_error, micro_misfit, micro_runs, refine
 from calibration.machine import first_guess
 from calibration.timer import Timer, static_block
 
-from latency_predictor import BlockSpec, Device, Fusion, LatencyModel, resnet
+from latency_predictor import BlockSpec, Device, Fusion, LatencyModel, bottleneck, resnet
 
 SIZES = {'224x224': (224, 224), '800x1216': (800, 1216)}
 RATES = (0.3, 0.5, 0.7, 1.0)
@@ -28,9 +28,7 @@ FUSION = Fusion(masker_conv1=False, conv3_add=True)
 # Blocks of shapes that ResNet-101 does not have, to calibrate the native executor: C_in = C_out,
 # C_mid, edge, S.
 MICRO_BLOCKS = tuple(
-    BlockSpec(
-        f'micro {channels}', 0, 'bottleneck', channels, mid, channels, edge, edge, granularity=size
-    )
+    bottleneck(f'micro {channels}', 0, channels, mid, channels, edge, edge, granularity=size)
     for channels, mid, edge, size in (
         (32, 32, 4, 2),
         (192, 96, 40, 5),
@@ -109,7 +107,7 @@ class DynamicRuns:
         if block not in self._modules:
             module = DynamicBottleneck(
                 block.in_channels,
-                block.mid_channels,
+                block.inner_channels,
                 block.out_channels,
                 block.granularity,
                 block.stride,
@@ -123,7 +121,7 @@ class DynamicRuns:
         return self._modules[block]
 
     def _input(self, block: BlockSpec) -> torch.Tensor:
-        shape = (1, block.in_channels, block.height * block.stride, block.width * block.stride)
+        shape = (1, block.in_channels, *block.input_size)
         if shape not in self._inputs:
             x = torch.rand(shape).contiguous(memory_format=torch.channels_last)
             self._inputs[shape] = x
@@ -138,6 +136,11 @@ def dynamic_runs(size: tuple[int, int], runs: DynamicRuns) -> dict:
     return {(spec, rate): runs(spec, rate) for spec in specs for rate in RATES}
 
 
+def _predicted(model: LatencyModel, block: BlockSpec, rate: float, dilated: float) -> float:
+    """Microseconds of a dynamic block as the native executor runs it."""
+    return model.block(block, {'sites': rate, 'dilated': dilated}, FUSION).dynamic_us
+
+
 def native_device(device: Device, measured: dict) -> tuple[Device, float]:
     """The device as the native executor sees it: own peak, cost of starting, and overlap.
 
@@ -148,9 +151,8 @@ def native_device(device: Device, measured: dict) -> tuple[Device, float]:
 
     def misfit(trial: Device) -> float:
         model = LatencyModel(trial)
-        return mean_log_error(
-            {key: model.block(*key, FUSION).dynamic_us * 1e-6 for key in measured}, measured
-        )
+        predicted = {key: _predicted(model, *key) * 1e-6 for key in measured}
+        return mean_log_error(predicted, measured)
 
     return refine(replace(device, winograd=1.0), misfit, keys=('kernel_launch',))
 
@@ -233,7 +235,7 @@ def sections(seconds: float) -> str:
             dilated,
             key[2],
             best[key] * 1e6,
-            native_model.block(key[1], r, dilated, FUSION).dynamic_us,
+            _predicted(native_model, key[1], r, dilated),
             spread[key],
         )
         for key, (_, r, dilated) in session.dynamic.items()

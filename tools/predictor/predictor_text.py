@@ -76,7 +76,7 @@ def missing_section(reason: str) -> str:
 
 def dynamic_section(results, static_results, native: Device, misfit: float) -> str:
     static = {(r.input, r.block): r for r in static_results}
-    baseline = [static[r.input, r.block.with_granularity(None)] for r in results]
+    baseline = [static[r.input, r.block.static()] for r in results]
     measured = np.array(
         [r.measured_us / s.measured_us for r, s in zip(results, baseline, strict=True)]
     )
@@ -132,7 +132,7 @@ def _regrets(results) -> list[float]:
     """t(S with the best prediction) / t(best S), for each block shape and rate with a choice."""
     groups: dict = {}
     for r in results:
-        key = r.input, r.block.with_granularity(None), r.asked
+        key = r.input, r.block.static(), r.asked
         groups.setdefault(key, []).append(r)
     return [
         min(group, key=lambda r: r.predicted_us).measured_us / min(r.measured_us for r in group)

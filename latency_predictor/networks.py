@@ -1,12 +1,11 @@
 """The networks of the paper as NetworkSpec: ResNet-18 to 152 and RegNetY."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
+from typing import Any
 
-from .spec import BlockSpec, Granularity, LayerSpec, NetworkSpec, parse_granularity
-
-__all__ = ['NETWORK_NAMES', 'build_network', 'regnet', 'resnet']
+from .blocks import basic, bottleneck
+from .network import Granularity, NetworkSpec, parse_granularity
+from .spec import LayerSpec
 
 # Blocks per stage (He et al., "Deep residual learning", Table 1).
 _RESNET_DEPTHS = {
@@ -32,7 +31,7 @@ def _input_size(input_size: int | Sequence[int]) -> tuple[int, int]:
     whole = all(isinstance(edge, int) and not isinstance(edge, bool) for edge in size)
     if len(size) != 2 or not whole or min(size) < 32:
         raise ValueError(
-            f'input_size is {input_size!r}: give one integer or (height, width), each >= 32'
+            f'input_size: got {input_size!r}; give one integer or (height, width), each >= 32'
         )
     return size[0], size[1]
 
@@ -59,13 +58,15 @@ def resnet(
 
     Args:
         depth: 18, 34 (basic blocks), 50, 101 or 152 (bottlenecks).
-        input_size: one edge or (height, width) in pixels.
+        input_size: One edge or (height, width) in pixels.
         granularity: S_net like '4-4-7-1' or (4, 4, 7, 1); None is the static network.
-        head: append the 1000-class ImageNet classifier.
-        base_channels: width of the stem, 64 in the standard networks.
+        head: Append the 1000-class ImageNet classifier.
+        base_channels: Width of the stem, 64 in the standard networks.
     """
     if depth not in _RESNET_DEPTHS:
-        raise ValueError(f'depth is {depth!r}: choose one of {", ".join(map(str, _RESNET_DEPTHS))}')
+        raise ValueError(
+            f'depth: got {depth!r}; choose one of {", ".join(map(str, _RESNET_DEPTHS))}'
+        )
     sizes = parse_granularity(granularity, 4)
     image = _input_size(input_size)
     half = _halved(image)
@@ -74,28 +75,24 @@ def resnet(
         LayerSpec('conv', 3, base_channels, *half, kernel=7, stride=2),
         LayerSpec('max_pool', base_channels, base_channels, *size, kernel=3, stride=2),
     )
-    kind, expansion = ('basic', 1) if depth < 50 else ('bottleneck', 4)
+    expansion = 1 if depth < 50 else 4
     blocks, channels = [], base_channels
     for stage, count in enumerate(_RESNET_DEPTHS[depth]):
         mid = base_channels << stage
         before, size = size, _halved(size) if stage else size
         for index in range(count):
             stride = 2 if stage and not index else 1
-            blocks.append(
-                BlockSpec(
-                    f'layer{stage + 1}.{index}',
-                    stage,
-                    kind,
-                    channels,
-                    mid,
-                    mid * expansion,
-                    *size,
-                    stride=stride,
-                    shortcut=stride > 1 or channels != mid * expansion,
-                    granularity=sizes[stage],
-                    input_size=size if index else before,
-                )
-            )
+            name, common = f'layer{stage + 1}.{index}', (stage, channels)
+            options: dict[str, Any] = {
+                'stride': stride,
+                'shortcut': stride > 1 or channels != mid * expansion,
+                'granularity': sizes[stage],
+                'input_size': size if index else before,
+            }
+            if expansion == 1:
+                blocks.append(basic(name, *common, mid, *size, **options))
+            else:
+                blocks.append(bottleneck(name, *common, mid, mid * expansion, *size, **options))
             channels = mid * expansion
     return NetworkSpec(
         f'resnet{depth}', image, tuple(blocks), stem, _head(channels, size, 1000) if head else ()
@@ -112,10 +109,10 @@ def regnet(
 
     Args:
         name: '400mf' or '800mf'.
-        input_size, granularity, head: as for ``resnet``.
+        input_size, granularity, head: As for ``resnet``.
     """
     if name not in _REGNETY:
-        raise ValueError(f"regnet '{name}' is unknown: choose one of {', '.join(_REGNETY)}")
+        raise ValueError(f'regnet: got {name!r}; choose one of {", ".join(_REGNETY)}')
     depths, widths, group_width = _REGNETY[name]
     sizes = parse_granularity(granularity, 4)
     image = _input_size(input_size)
@@ -126,10 +123,9 @@ def regnet(
         before, size = size, _halved(size)
         for index in range(count):
             blocks.append(
-                BlockSpec(
+                bottleneck(
                     f'block{stage + 1}.{index}',
                     stage,
-                    'bottleneck',
                     channels,
                     width,
                     width,
@@ -164,8 +160,8 @@ def build_network(
         return network if granularity is None else network.with_granularity(granularity)
     if text.lower() not in NETWORK_NAMES:
         raise ValueError(
-            f"network '{text}' is unknown: choose one of {', '.join(NETWORK_NAMES)}, "
-            'or give a .yaml or .json file'
+            f'network: got {text!r}; choose one of {", ".join(NETWORK_NAMES)}, or give a .yaml or '
+            '.json file'
         )
     family, _, size = text.lower().partition('_')
     if family == 'regnety':

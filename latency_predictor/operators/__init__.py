@@ -1,0 +1,27 @@
+"""The operators of static and dynamic blocks: what each computes and which data it moves."""
+
+from .convolutions import convolution, dynamic_convolution, fully_connected, masker, with_addition
+from .copies import add, concatenation, gather, indexing, scatter, scatter_add
+from .operator import Count, Move, Operator, Size
+from .pools import global_pool, pooling, scale
+
+__all__ = [
+    'Count',
+    'Move',
+    'Operator',
+    'Size',
+    'add',
+    'concatenation',
+    'convolution',
+    'dynamic_convolution',
+    'fully_connected',
+    'gather',
+    'global_pool',
+    'indexing',
+    'masker',
+    'pooling',
+    'scale',
+    'scatter',
+    'scatter_add',
+    'with_addition',
+]
