@@ -1,5 +1,5 @@
 # LAUD-ResNet-101 DDQ-DETR, 4 scales, on COCO, layer skipping, t = 0.5, LAUDNet's recipe.
-_base_ = ['mmdet::ddq/ddq-detr-4scale_r50_8xb2-12e_coco.py', './_base_/laud_coco.py']
+_base_ = ['mmdet::ddq/ddq-detr-4scale_r50_8xb2-12e_coco.py', './_base_/las_coco.py']
 
 model = dict(
     backbone=dict(
@@ -10,4 +10,7 @@ model = dict(
         init_cfg=dict(checkpoint='torchvision://resnet101'),
     )
 )
-custom_hooks = [*_base_.las_hooks, dict(_base_.sparsity, target=0.5)]
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(type='SparsityLossHook', target=0.5, alpha=1.0, bounds=False, as_released=True),
+]

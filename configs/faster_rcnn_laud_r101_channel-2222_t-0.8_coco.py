@@ -1,5 +1,5 @@
 # LAUD-ResNet-101 Faster R-CNN on COCO, channel-2222, t = 0.8, LAUDNet's recipe.
-_base_ = ['mmdet::faster_rcnn/faster-rcnn_r101_fpn_1x_coco.py', './_base_/laud_coco.py']
+_base_ = ['mmdet::faster_rcnn/faster-rcnn_r101_fpn_1x_coco.py', './_base_/las_coco.py']
 
 model = dict(
     backbone=dict(
@@ -12,4 +12,7 @@ model = dict(
 optim_wrapper = dict(
     paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.5, decay_mult=0.9)))
 )
-custom_hooks = [*_base_.las_hooks, dict(_base_.sparsity, target=0.8)]
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(type='SparsityLossHook', target=0.8, alpha=1.0, bounds=False, as_released=True),
+]

@@ -1,5 +1,5 @@
 # LAUD-ResNet-101 RetinaNet on COCO, channel-2222, t = 0.6, LAUDNet's recipe.
-_base_ = ['mmdet::retinanet/retinanet_r101_fpn_1x_coco.py', './_base_/laud_coco.py']
+_base_ = ['mmdet::retinanet/retinanet_r101_fpn_1x_coco.py', './_base_/las_coco.py']
 
 model = dict(
     backbone=dict(
@@ -12,4 +12,7 @@ model = dict(
 optim_wrapper = dict(
     optimizer=dict(lr=0.02), paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.2)))
 )
-custom_hooks = [*_base_.las_hooks, dict(_base_.sparsity, target=0.6)]
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(type='SparsityLossHook', target=0.6, alpha=1.0, bounds=False, as_released=True),
+]

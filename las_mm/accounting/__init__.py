@@ -1,7 +1,5 @@
 """What a dynamic network computes, exactly and as its authors' training code counts it."""
 
-from las_mm.layers import Work, conv_macs
-
 from .cost import BlockCost, NetworkCost, Shares, block_cost
 from .released import CODES, ReleasedRatios, released_fixed_macs, released_ratios
 
@@ -11,9 +9,7 @@ __all__ = [
     'NetworkCost',
     'ReleasedRatios',
     'Shares',
-    'Work',
     'block_cost',
-    'conv_macs',
     'released_fixed_macs',
     'released_ratios',
 ]

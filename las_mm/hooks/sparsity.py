@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from las_mm.checks import check_number
 from las_mm.layers import CHANNELS, SITES
-from las_mm.losses import bounds_loss, flops_loss, open_bounds
+from las_mm.losses import bounds_loss, flops_loss, open_bounds, start_rate
 from las_mm.models import DynamicBackbone
 from las_mm.models.backbone import classifier_macs
 
@@ -43,8 +43,8 @@ class SparsityLossHook(ModelLossHook):
         bounded: What L_bounds bounds in each block: its ``'activation_rate'`` as in the paper, that
             is the rate of every axis it decides on, or its ``'flops_ratio'`` as in the authors'
             training code; with a latency as target ``'latency_ratio'`` in its place. Rates start
-            from the equal ones that give t, see :func:`start_rate`; with a latency, from the equal
-            rate of all blocks that meets it.
+            from the equal ones that give t, see :func:`~las_mm.losses.start_rate`; with a latency,
+            from those that meet it.
         duration: Share of training after which the bounds are open.
         by_epoch: Whether the bounds move once per epoch instead of every iteration.
         as_released: Whether to count and to differentiate as the authors' training code does, see
@@ -168,21 +168,6 @@ def mean_rates(forwards: list[Forward]) -> dict[str, Tensor]:
         for axis, of_axis in found.items()
         if of_axis
     }
-
-
-def start_rate(target: float, axis: str, axes: int) -> float:
-    """The rate of an axis that, if all blocks have it, makes its part of the target.
-
-    Each of several axes takes the same part, t^(1/axes); channels enter the largest convolution
-    with their square, and so their rate is the root of it.
-
-    Args:
-        target: t.
-        axis: ``'sites'`` or ``'channels'``.
-        axes: How many axes are decided on.
-    """
-    part = target ** (1 / axes)
-    return part**0.5 if axis == CHANNELS else part
 
 
 def global_mean(rates: Tensor) -> Tensor:

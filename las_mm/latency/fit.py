@@ -2,10 +2,10 @@
 
 The predictor searches tiles and counts whole patches, so that its latency is a table of steps. Here
 it becomes piecewise linear: a few of its entries are knots, between which it is interpolated in the
-activation rate r and the dilated rate.
+activation rate r, the dilated rate, and the share of channels.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from las_mm.losses import start_rate
 from latency_predictor import (
     BlockSpec,
     Fusion,
@@ -21,48 +22,14 @@ from latency_predictor import (
 )
 from latency_predictor.rates import block_dilated_rate
 
-# A table is refined until it meets this between its knots, so that networks stay below twice that.
-BLOCK_TOLERANCE = 0.01
-SPLITS = 6
+from .rate_table import RateTable, fit_table, interval
+
+# Shares of channels between which latency is interpolated.
+CHANNEL_KNOTS = tuple(index / 16 for index in range(17))
 # Dilated rates that may become knots.
 DILATED = np.linspace(0, 1, 129)
 
 Shares = Mapping[str, Tensor]
-Lookup = Callable[[np.ndarray, np.ndarray], np.ndarray]
-
-
-@dataclass(frozen=True)
-class RateTable:
-    """Latency over a grid of rates, bilinear between its knots and exact at them.
-
-    Attributes:
-        activation: (K,) ascending knots of the activation rate, from 0 to 1.
-        dilated: (L,) ascending knots of the dilated rate, from 0 to 1.
-        latency: (K, L) microseconds.
-    """
-
-    activation: Tensor
-    dilated: Tensor
-    latency: Tensor
-
-    def __call__(self, activation_rate: Tensor, dilated_rate: Tensor) -> Tensor:
-        """Microseconds (n,) at rates (n,), in double precision; differentiable."""
-        row, down = _interval(self.activation, activation_rate.double())
-        column, right = _interval(self.dilated, dilated_rate.double())
-        left = torch.lerp(self.latency[row, column], self.latency[row + 1, column], down)
-        other = torch.lerp(self.latency[row, column + 1], self.latency[row + 1, column + 1], down)
-        return torch.lerp(left, other, right)
-
-    def to(self, device: torch.device) -> 'RateTable':
-        """The same on a device."""
-        parts = (self.activation, self.dilated, self.latency)
-        return RateTable(*(part.to(device) for part in parts))
-
-
-def _interval(knots: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
-    """The interval that each rate lies in, and where in it, from 0 to 1."""
-    index = (torch.searchsorted(knots, rate.detach(), right=True) - 1).clamp(0, len(knots) - 2)
-    return index, (rate - knots[index]) / (knots[index + 1] - knots[index])
 
 
 @dataclass(frozen=True)
@@ -71,17 +38,33 @@ class BlockFit:
 
     Attributes:
         blocks: Their places in the network.
-        options: A table with the masker fused into conv1, and one without.
+        options: For each share of ``channels`` a table with the masker fused into conv1, and one
+            without.
         static_us: Latency of the static block.
+        channels: (C,) ascending shares of channels, from 0 to 1; (1,) for a block that skips none.
     """
 
     blocks: tuple[int, ...]
-    options: tuple[RateTable, RateTable]
+    options: tuple[tuple[RateTable, RateTable], ...]
     static_us: float
+    channels: Tensor
 
-    def __call__(self, activation_rate: Tensor, dilated_rate: Tensor) -> Tensor:
+    def __call__(
+        self, activation_rate: Tensor, dilated_rate: Tensor, channel_rate: Tensor
+    ) -> Tensor:
         """Microseconds (n,) at rates (n,), in double precision; differentiable."""
-        return torch.minimum(*(table(activation_rate, dilated_rate) for table in self.options))
+        rates = activation_rate, dilated_rate
+        values = torch.stack([torch.minimum(*(t(*rates) for t in pair)) for pair in self.options])
+        if len(values) == 1:
+            return values[0]
+        index, along = interval(self.channels, channel_rate.double())
+        low, high = (values.gather(0, i[None])[0] for i in (index, index + 1))
+        return torch.lerp(low, high, along)
+
+    def to(self, device: torch.device) -> 'BlockFit':
+        """The same on a device."""
+        options = tuple((one.to(device), other.to(device)) for one, other in self.options)
+        return replace(self, options=options, channels=self.channels.to(device))
 
 
 @dataclass(frozen=True)
@@ -107,14 +90,11 @@ class LatencyFit:
 
     def blocks_us(self, shares: Sequence[Shares]) -> Tensor:
         """Microseconds of each block, (blocks,), at the shares of each, scalars by their names."""
-        activation_rates, dilated_rates = _rates(shares)
+        rates = _rates(shares)
         where = torch.tensor([index for fit in self.fits for index in fit.blocks])
-        where = where.to(activation_rates.device)
-        parts = []
-        for fit in self.fits:
-            chosen = list(fit.blocks)
-            parts.append(fit(activation_rates[chosen], dilated_rates[chosen]))
-        return torch.cat(parts)[torch.argsort(where)].to(activation_rates.dtype)
+        where = where.to(rates[0].device)
+        parts = [fit(*(rate[list(fit.blocks)] for rate in rates)) for fit in self.fits]
+        return torch.cat(parts)[torch.argsort(where)].to(rates[0].dtype)
 
     def block_ratios(self, shares: Sequence[Shares]) -> Tensor:
         """ℓ_dyn / ℓ_stat of each block, (blocks,)."""
@@ -129,11 +109,7 @@ class LatencyFit:
 
     def to(self, device: torch.device) -> 'LatencyFit':
         """The same with its tables on a device."""
-
-        fits = [
-            replace(fit, options=(fit.options[0].to(device), fit.options[1].to(device)))
-            for fit in self.fits
-        ]
+        fits = [fit.to(device) for fit in self.fits]
         return replace(self, fits=tuple(fits))
 
 
@@ -155,30 +131,52 @@ def fit_latency(model: LatencyModel, network: NetworkSpec, tries: int = 64) -> L
     return replace(fit, error=error, block_error=block_error)
 
 
-def _rates(shares: Sequence[Shares]) -> tuple[Tensor, Tensor]:
-    """(blocks,) activation and dilated rates; of a block that runs as a whole both its share."""
-    active = [part['sites'] if 'sites' in part else part['branch'] for part in shares]
+def _rates(shares: Sequence[Shares]) -> tuple[Tensor, Tensor, Tensor]:
+    """(blocks,) activation, dilated and channel rates; one where a block decides on none."""
+    one = next(iter(next(part for part in shares if part).values())).new_ones(())
+    active = [part.get('sites', part.get('branch', one)) for part in shares]
     dilated = [part.get('dilated', rate) for part, rate in zip(shares, active, strict=True)]
-    return torch.stack(active), torch.stack(dilated)
+    channels = [part.get('channels', one) for part in shares]
+    return torch.stack(active), torch.stack(dilated), torch.stack(channels)
 
 
 def uniform_shares(network: NetworkSpec, rate: float) -> list[dict[str, Tensor]]:
-    """Shares of each block if every activation rate is ``rate``, and dilated as expected."""
+    """Shares of each block if every one of a kind is the same, and dilated as expected.
+
+    Args:
+        network: The network.
+        rate: Part of the blocks that is computed; of patches and channels as
+            :func:`~las_mm.losses.start_rate` gives them.
+    """
+    patches = any(block.granularity is not None for block in network.blocks)
+    groups = any(block.channel_group is not None for block in network.blocks)
+    active, channels = (start_rate(rate, axis, patches + groups) for axis in ('sites', 'channels'))
     shares = []
     for block in network.blocks:
-        dilated = rate if block.granularity == 'all' else float(block_dilated_rate(block, rate))
-        shares.append({'sites': torch.tensor(float(rate)), 'dilated': torch.tensor(dilated)})
+        whole = block.granularity == 'all'
+        found = {}
+        if block.granularity is not None:
+            dilated = active if whole else float(block_dilated_rate(block, active))
+            found = {'sites': torch.tensor(active), 'dilated': torch.tensor(dilated)}
+        if block.channel_group is not None:
+            found['channels'] = torch.tensor(channels)
+        shares.append(found)
     return shares
 
 
 def _fit_block(model: LatencyModel, block: BlockSpec, where: tuple[int, ...]) -> BlockFit:
     patches = _patch_rates(block)
-    fused, separate = (
-        _fit_table(partial(_predict, model, block, fused), patches, DILATED)
-        for fused in (True, False)
-    )
+    shares = (1.0,) if block.channel_group is None else CHANNEL_KNOTS
+    dilated = np.array([0.0, 1.0]) if block.granularity in (None, 'all') else DILATED
+    options = []
+    for share in shares:
+        fused, separate = (
+            fit_table(partial(_predict, model, block, fused, share), patches, dilated)
+            for fused in (True, False)
+        )
+        options.append((fused, separate))
     static = model.block(block.static()).static_us
-    return BlockFit(where, (fused, separate), static)
+    return BlockFit(where, tuple(options), static, torch.tensor(shares, dtype=torch.float64))
 
 
 def _patch_rates(block: BlockSpec) -> np.ndarray:
@@ -191,81 +189,22 @@ def _patch_rates(block: BlockSpec) -> np.ndarray:
 
 
 def _predict(
-    model: LatencyModel, block: BlockSpec, fused: bool, activation: np.ndarray, dilated: np.ndarray
+    model: LatencyModel,
+    block: BlockSpec,
+    fused: bool,
+    channels: np.ndarray | float,
+    activation: np.ndarray,
+    dilated: np.ndarray,
 ) -> np.ndarray:
     """The predictor's microseconds at rates (n,), in one vectorised search."""
     blocks = tuple(replace(block, name=str(index)) for index in range(len(activation)))
     fusion = Fusion(masker_conv1=fused)
     network = NetworkSpec(block.name, block.input_size, blocks)
     shares = {'sites': activation, 'branch': activation, 'dilated': dilated}
+    if block.channel_group is not None:
+        shares['channels'] = np.broadcast_to(channels, activation.shape)
     found = model.network(network, shares, fusion).blocks
     return np.array([latency.dynamic_us for latency in found])
-
-
-def _fit_table(predict: Lookup, activation: np.ndarray, dilated: np.ndarray) -> RateTable:
-    """Choose knots among rates until halfway between them the error is small."""
-
-    def flipped(second: np.ndarray, first: np.ndarray) -> np.ndarray:
-        return predict(first, second)
-
-    rows, columns = _start(len(activation)), _start(len(dilated))
-    whole = _grid(predict, activation[rows], dilated[columns])
-    for _ in range(SPLITS):
-        new_rows = _missing(predict, activation, rows, dilated[columns], whole)
-        whole, rows = _extended(predict, activation, rows, new_rows, dilated[columns], whole)
-        new_columns = _missing(flipped, dilated, columns, activation[rows], whole.T)
-        whole, columns = _extended(
-            flipped, dilated, columns, new_columns, activation[rows], whole.T
-        )
-        whole = whole.T
-        if not len(new_rows) and not len(new_columns):
-            break
-    knots = (activation[rows], dilated[columns], whole)
-    return RateTable(*(torch.tensor(np.ascontiguousarray(part)) for part in knots))
-
-
-def _start(size: int, knots: int = 9) -> np.ndarray:
-    """Indices of a lattice of ``size`` to start from: dense near 0, where latency changes most."""
-    steps = np.linspace(0, 1, min(size, knots)) ** 2
-    even = np.linspace(0, 1, min(size, knots))
-    near = [0, min(1, size - 1)]
-    return np.unique(np.round(np.r_[near, (size - 1) * steps, (size - 1) * even]).astype(int))
-
-
-def _grid(predict: Lookup, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    one, other = np.meshgrid(first, second, indexing='ij')
-    return predict(one.ravel(), other.ravel()).reshape(one.shape)
-
-
-def _missing(
-    predict: Lookup, lattice: np.ndarray, rows: np.ndarray, columns: np.ndarray, whole: np.ndarray
-) -> np.ndarray:
-    """Indices halfway between rows where the interpolation is not good enough."""
-    middle = (rows[:-1] + rows[1:]) // 2
-    open_ = np.flatnonzero(middle > rows[:-1])
-    if not len(open_):
-        return open_
-    low, high = lattice[rows[open_]], lattice[rows[open_ + 1]]
-    share = ((lattice[middle[open_]] - low) / (high - low))[:, None]
-    guess = (1 - share) * whole[open_] + share * whole[open_ + 1]
-    true = _grid(predict, lattice[middle[open_]], columns)
-    return middle[open_][(np.abs(guess / true - 1) > BLOCK_TOLERANCE).any(1)]
-
-
-def _extended(
-    predict: Lookup,
-    lattice: np.ndarray,
-    rows: np.ndarray,
-    new: np.ndarray,
-    columns: np.ndarray,
-    whole: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The table and its row indices with further rows."""
-    if not len(new):
-        return whole, rows
-    both = np.r_[rows, new]
-    order = np.argsort(both)
-    return np.r_[whole, _grid(predict, lattice[new], columns)][order], both[order]
 
 
 def _errors(
@@ -280,8 +219,10 @@ def _errors(
         # At S = 1 a patch with its halo covers nine pixels, but halos overlap.
         highest = np.minimum(1, 3 * activation)
         dilated = activation + generator.random(tries) * (highest - activation)
-        true = np.minimum(*(_predict(model, block, f, activation, dilated) for f in (True, False)))
-        ours = part(torch.tensor(activation), torch.tensor(dilated)).numpy()
+        channels = generator.random(tries) if block.channel_group is not None else np.ones(tries)
+        rates = channels, activation, dilated
+        true = np.minimum(*(_predict(model, block, fused, *rates) for fused in (True, False)))
+        ours = part(*map(torch.tensor, (activation, dilated, channels))).numpy()
         worst = max(worst, float(np.abs(ours / true - 1).max()))
         sums += len(part.blocks) * np.stack([ours, true])
     ours, true = sums + fit.other_us

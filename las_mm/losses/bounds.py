@@ -29,3 +29,18 @@ def bounds_loss(rates: Tensor, lower: float, upper: float) -> Tensor:
     """
     excess = (rates - upper).clamp(min=0) ** 2 + (lower - rates).clamp(min=0) ** 2
     return excess.mean()
+
+
+def start_rate(target: float, axis: str, axes: int) -> float:
+    """The rate of an axis that, if all blocks have it, makes its part of the target.
+
+    Each of several axes takes the same part, t^(1/axes); channels enter the largest convolution
+    with their square, and so their rate is the root of it.
+
+    Args:
+        target: t.
+        axis: ``'sites'`` or ``'channels'``.
+        axes: How many axes are decided on.
+    """
+    part = target ** (1 / axes)
+    return part**0.5 if axis == 'channels' else part

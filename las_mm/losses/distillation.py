@@ -27,13 +27,14 @@ def distillation_loss(
     """
     if sigmoid:
         student, teacher = _with_complement(student), _with_complement(teacher)
-    log_student = F.log_softmax(student.float() / temperature, dim=-1)
-    log_teacher = F.log_softmax(teacher.float() / temperature, dim=-1)
+    # In double precision: of logits that nearly agree, single would leave nothing but roundings.
+    log_student = F.log_softmax(student.double() / temperature, dim=-1)
+    log_teacher = F.log_softmax(teacher.double() / temperature, dim=-1)
     # F.kl_div(q, p) is KL(p ‖ q).
     pair = (log_teacher, log_student) if reverse else (log_student, log_teacher)
     divergence = F.kl_div(*pair, reduction='none', log_target=True)
     rows = divergence.flatten(1).sum(1)
-    return temperature**2 * (rows.mean() if len(rows) else rows.sum())
+    return temperature**2 * (rows.mean() if len(rows) else rows.sum()).float()
 
 
 def _with_complement(logits: Tensor) -> Tensor:

@@ -91,7 +91,7 @@ def test_a_classifier_s_term_by_hand(tmp_path):
         loss = student(**data, mode='loss')['loss_kd']
         static.eval()
         p, q = (torch.softmax(model(data['inputs']).double() / 2, 1) for model in (student, static))
-        divergence = (p * (p / q).log()).sum(1).mean()
+        divergence = (q * (q / p).log()).sum(1).mean()
     assert loss.item() == pytest.approx(0.3 * 4 * divergence.item(), rel=1e-4)
 
 

@@ -9,8 +9,7 @@ from detectors import KINDS
 from test_sparsity_hook import build, hooked, losses_of
 
 from las_mm.hooks import SparsityLossHook
-from las_mm.hooks.sparsity import start_rate
-from las_mm.losses import bounds_loss, flops_loss, open_bounds
+from las_mm.losses import bounds_loss, flops_loss, open_bounds, start_rate
 from las_mm.models.backbone import classifier_macs
 
 MODES = {

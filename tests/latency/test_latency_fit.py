@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from las_mm.latency.description import describe_backbone
 from las_mm.latency.fit import fit_latency, uniform_shares
+from las_mm.models.resnet_torch import TorchLASResNet
 from latency_predictor import LatencyModel, NetworkSpec, dense_layer, resnet
 
 DEVICES = ['tx2', 'v100']
@@ -30,7 +32,7 @@ def test_exact_at_knots_and_at_both_ends(fitted):
     model, network, fit = fitted
     for part in fit.fits:
         index = part.blocks[0]
-        fused, separate = part.options
+        ((fused, separate),) = part.options
         shared = [
             [knot for knot in one if knot in other]
             for one, other in [
@@ -60,8 +62,8 @@ def test_error_is_found_where_the_fit_is_wrong(fitted):
 
     model, network, fit = fitted
     part = fit.fits[0]
-    wrong = tuple(RateTable(t.activation, t.dilated, 1.5 * t.latency) for t in part.options)
-    spoiled = replace(fit, fits=(replace(part, options=wrong), *fit.fits[1:]))
+    wrong = tuple(RateTable(t.activation, t.dilated, 1.5 * t.latency) for t in part.options[0])
+    spoiled = replace(fit, fits=(replace(part, options=(wrong,)), *fit.fits[1:]))
     assert _errors(spoiled, model, network, 16)[1] == pytest.approx(0.5, abs=0.1)
 
 
@@ -134,3 +136,39 @@ def test_dense_layers_are_fitted():
     )
     model, network = LatencyModel('tx2'), NetworkSpec('dense', (64, 96), blocks)
     assert fit_latency(model, network, tries=8).error <= 0.02
+
+
+@pytest.mark.parametrize(
+    ('granularity', 'groups'), [(None, 2), ('4-4-2-1', '2-none-2-2'), ('all', 4)], ids=str
+)
+def test_channels_are_an_axis_of_the_fit(granularity, groups):
+    backbone = TorchLASResNet(18, granularity, channel_groups=groups)
+    network = describe_backbone(backbone, (64, 64))
+    model = LatencyModel('tx2')
+    fit = fit_latency(model, network, tries=16)
+    assert fit.error < 0.08
+    for rate in (0.25, 1.0):
+        shares = uniform_shares(network, rate)
+        channels = [part['channels'] for part in shares if 'channels' in part]
+        for share in channels:  # to a knot, where the fit is the predictor
+            share.copy_((16 * share).round() / 16)
+        patches = [part for part in shares if 'sites' in part]
+        for part in patches:
+            part['sites'].fill_(1.0)
+            part['dilated'].fill_(1.0)
+        given = {'channels': float(channels[0])}
+        if granularity is not None:
+            given |= {'branch': 1.0} if granularity == 'all' else {'sites': 1.0, 'dilated': 1.0}
+        wanted = model.network(network, given)
+        assert fit.ratio(shares).item() == pytest.approx(wanted.ratio, rel=1e-5)
+
+
+def test_latency_teaches_channels():
+    backbone = TorchLASResNet(18, None, channel_groups=2)
+    network = describe_backbone(backbone, (64, 64))
+    fit = fit_latency(LatencyModel('v100'), network, tries=4)
+    shares = [{'channels': torch.tensor(0.6, requires_grad=True)} for _ in network.blocks]
+    fit.ratio(shares).backward()
+    gradients = torch.stack([part['channels'].grad for part in shares])
+    assert gradients.isfinite().all()
+    assert gradients.sum() > 0

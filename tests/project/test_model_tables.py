@@ -42,7 +42,10 @@ def test_every_result_is_in_the_index_and_says_whose_numbers_it_shows(repo_root)
     for model in models:
         assert model['Config'] == f'configs/{model["Name"]}.py'
         granularity = model['Metadata'].get('Granularity')
-        assert granularity is None or granularity in model['Name'] or 'dynconv' in model['Name']
+        named = {'all': '_layer_'}.get(granularity, granularity)
+        assert named is None or named in model['Name'] or 'dynconv' in model['Name']
+        groups = model['Metadata'].get('Channels per group')
+        assert groups is None or f'channel-{groups.replace("-", "")}' in model['Name']
         for result in model['Results']:
             assert ('Metrics' in result) == ('Source' in result)
             assert result.get('Source', 'paper').startswith('paper')

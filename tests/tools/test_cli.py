@@ -33,13 +33,13 @@ def in_root(repo_root, monkeypatch):
         ('[4,4,2,0]', '[4, 4, 2, 0]'),
         ('[4,4,2,1.5]', '[4, 4, 2, 1.5]'),
         ('[4,4,2,-1]', '[4, 4, 2, -1]'),
-        ('4', '4'),
+        ('4.5', '4.5'),
     ],
 )
 def test_granularity(train, value, shown):
     line = train(f'model.backbone.granularity={value}')
     assert line.startswith(
-        f"granularity: got {shown}; give 4 integers >= 1, or 'all', one per stage"
+        f"granularity: got {shown}; give 4 integers >= 1, 'all' or None, one per stage"
     )
 
 

@@ -42,7 +42,7 @@ def prepare_channels(block: DynamicBlock, dtype: torch.dtype) -> NativeChannels 
 def pack_channels(
     block: DynamicBlock, dtype: torch.dtype, isa: str = '', winograd: bool = True
 ) -> Any:
-    """The block in the extension's format; see :func:`~.packing.pack_block`."""
+    """The block in the extension's format; see :func:`~las_mm.executors.cpu.packing.pack_block`."""
     native = cast(ModuleType, load_native()[0])
     kind = native.Float32ChannelBlock if dtype == torch.float32 else native.BFloat16ChannelBlock
     folded = fold_block(block, torch.float32)
