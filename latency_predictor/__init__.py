@@ -12,7 +12,7 @@ from .macs import network_macs, rate_for_macs_ratio
 from .model import LatencyModel
 from .network import NetworkSpec
 from .networks import NETWORK_NAMES, build_network, regnet, resnet
-from .operators import Operator
+from .operators.operator import Operator
 from .rates import expected_dilated_rate
 from .report import load_report
 from .results import BlockCurve, BlockLatency, NetworkLatency, OperatorLatency

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from . import operators as ops
 from .fusion import DEFAULT_FUSION, Fusion
-from .operators import Count, Operator, Size
+from .operators.operator import Count, Operator, Size
 from .rates import active_patches
 from .spec import BRANCH, DILATED, BlockSpec, LayerSpec
 from .winograd import winograd_share

@@ -11,7 +11,7 @@ from math import ceil
 from . import operators as ops
 from .checks import require_one_of
 from .macs import LOGITS, channel_masker_widths
-from .operators import Operator
+from .operators.operator import Operator
 from .spec import BRANCH, CHANNELS, WHOLE, BlockSpec, LayerSpec
 
 # What LAUDNet skips: patches, whole blocks, channels, or patches and channels at once.

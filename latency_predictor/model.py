@@ -11,7 +11,7 @@ from .deciding import in_mode
 from .device import Device, load_device
 from .fusion import DEFAULT_FUSION, Fusion
 from .network import NetworkSpec
-from .operators import Operator
+from .operators.operator import Operator
 from .rates import Shares, named_shares
 from .results import BlockCurve, BlockLatency, NetworkLatency
 from .runs import dynamic_runs, operator_latency

@@ -15,7 +15,7 @@ from .block import (
 )
 from .deciding import deciding_operators, narrowed
 from .fusion import Fusion
-from .operators import Operator
+from .operators.operator import Operator
 from .results import OperatorLatency
 from .schedule import Schedule
 from .spec import BRANCH, CHANNELS, DILATED, SITES, BlockSpec

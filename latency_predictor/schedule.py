@@ -23,7 +23,7 @@ import numpy as np
 
 from .device import PRECISION_BYTES, Device
 from .efficiency import engine_utilisation, transaction_efficiency
-from .operators import Count, Move, Operator
+from .operators.operator import Count, Move, Operator
 
 # Longest tile edge, 2^7: the search bound of the authors' released simulator.
 LARGEST_TILE = 128

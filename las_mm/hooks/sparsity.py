@@ -156,8 +156,8 @@ def mean_rates(forwards: list[Forward]) -> dict[str, Tensor]:
     """The rate of each block that decides on an axis, over the images of all forwards.
 
     Returns:
-        (blocks,) by the axis: ``'sites'``, which includes blocks computed whole or not at all, and
-        ``'channels'``.
+        By the axis, ``'sites'``, which includes blocks computed whole or not at all, or
+        ``'channels'``, a tensor (blocks,).
     """
     blocks = list(zip(*(forward.traces for forward in forwards), strict=True))
     pixels = [[t.activation_rate for t in traces] for traces in blocks if traces[0].spatial]

@@ -2,13 +2,12 @@
 
 from .convolutions import convolution, dynamic_convolution, fully_connected, masker, with_addition
 from .copies import add, concatenation, gather, indexing, scatter, scatter_add
-from .operator import Count, Move, Operator, Size
+from .operator import Count, Move, Size
 from .pools import global_pool, pooling, scale
 
 __all__ = [
     'Count',
     'Move',
-    'Operator',
     'Size',
     'add',
     'concatenation',

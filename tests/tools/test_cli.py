@@ -70,10 +70,10 @@ def test_options(train, option, wanted):
 
 
 def test_device(train, fail, demo_coco, tmp_path, checkpoint_of):
-    assert "device 'v1000' is unknown" in train('custom_hooks.3.devices=[v1000]')
+    assert "device: got 'v1000'; choose one of" in train('custom_hooks.3.devices=[v1000]')
     argv = [LAS, checkpoint_of(50), '--devices', 'v1000', '--work-dir', tmp_path / 'work']
     line = fail('test', *argv, '--cfg-options', *data_options(demo_coco))
-    assert "device 'v1000' is unknown" in line
+    assert "device: got 'v1000'; choose one of" in line
     assert 'v100, ' in line
 
 
