@@ -33,7 +33,8 @@ class Content:
         self._parts, self._tensors = parts, [owner[key] for owner, key in tensors]
         self._values = self._look()
         self._types = list(map(type, parts))
-        self._samples = list(filter(None.__ne__, map(sample_of, self._tensors)))
+        samples = map(sample_of, self._tensors)
+        self._samples = [sample for sample in samples if sample is not None]
         self._marks = self._read_marks()
 
     def unchanged(self) -> bool:

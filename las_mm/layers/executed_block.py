@@ -45,7 +45,7 @@ class ExecutedBlock(TracedBlock):
         self.check_granularity(size)
         run = self._choose(x)
         out, masks = self.run_dense(x) if run is None else run(x, private)
-        self.remember(masks, size, len(x))
+        self.remember(masks, size, x.shape[0])
         return out
 
     def _choose(self, x: Tensor) -> Run | None:
