@@ -58,10 +58,11 @@ class DynamicBackbone(Backbone):
         """
         stages = self.dynamic_stages
         self.granularity = parse_granularity(granularity, len(stages))
-        for number, (name, stage) in enumerate(stages.items()):
-            for index, block in enumerate(stage):
+        names = {module: name for name, module in self.named_modules()}
+        for number, stage in enumerate(stages.values()):
+            for block in stage:
                 grain = self.granularity[number]
-                block.make_dynamic(grain, f'{name}.{index}', number, **(masker or {}))
+                block.make_dynamic(grain, names[block], number, **(masker or {}))
         self.freeze_maskers = freeze_maskers
         self.executor = executor
         self.register_load_state_dict_pre_hook(check_fit)
