@@ -14,6 +14,7 @@ from las_mm.executors.folding import (
     FoldedBlock,
     FoldedConv,
     FoldedGate,
+    activate,
     fold_block,
     why_not_foldable,
 )
@@ -65,12 +66,13 @@ def _run(
     hidden = x.new_zeros(len(x) * hidden_size[0] * hidden_size[1] + 1, len(first.bias))
     sites = _sites(needed)
     values = _conv_rows(first, _rows(x, first.kernel_size > 1), sites, (height, width))
-    hidden.index_copy_(0, _row_numbers(sites, hidden_size), values.relu_())
+    hidden.index_copy_(0, _row_numbers(sites, hidden_size), activate(values, folded.limits[0]))
 
     sites = _sites(active)
     values = hidden
     if middle:
-        values = _conv_rows(second, hidden, sites, hidden_size).relu_()
+        values = _conv_rows(second, hidden, sites, hidden_size)
+        values = activate(values, folded.limits[1])
         if folded.gate is not None:
             values = _excite(folded.gate, values, sites[:, 0], len(x))
         values = torch.addmm(last.bias, values, last.weight.flatten(1).t())
@@ -79,7 +81,8 @@ def _run(
     identity = folded.identity(x)
     out = _rows(identity, zero_row=False)
     out = out.clone() if identity is x and not private else out
-    out.index_add_(0, _row_numbers(sites, size), values).relu_()
+    out.index_add_(0, _row_numbers(sites, size), values)
+    activate(out, folded.limits[-1])
     return out.view(len(x), *size, -1).permute(0, 3, 1, 2), masks
 
 

@@ -21,7 +21,7 @@ class PaddedShortcut(nn.Module):
         x = x[:, :, :: self.stride, :: self.stride]
         before = (self.out_channels - x.shape[1]) // 2
         after = self.out_channels - x.shape[1] - before
-        return F.pad(x, (0, 0, 0, 0, before, after)).contiguous()
+        return F.pad(x, (0, 0, 0, 0, before, after))
 
     def extra_repr(self) -> str:
         return f'out_channels={self.out_channels}, stride={self.stride}'

@@ -33,11 +33,16 @@ class InvertedResidualBlock(DynamicBlock):
         Without one, the depthwise convolution stands first, and is read by a 1×1 convolution.
         """
         steps = [
-            Step(f'conv{index}', part.conv, norm_of(part), act_of(part), (SITES,))
+            Step(
+                f'conv{index}',
+                part.conv,
+                norm_of(part),
+                act_of(part),
+                runs_at=(SITES,) if index > 1 else (DILATED,),
+                norm_first=tuple(part.order) != ('conv', 'norm', 'act'),
+            )
             for index, part in enumerate(self.conv_modules, 1)
         ]
-        first = steps[0]
-        steps[0] = Step(first.name, first.op, first.norm, first.act, (DILATED,))
         return Branch(tuple(steps))
 
     def body(self, x: Tensor, pixels: Tensor | None = None) -> Tensor:

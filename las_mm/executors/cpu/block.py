@@ -6,9 +6,15 @@ from types import ModuleType
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from las_mm.executors.folding import FoldedBlock, FoldedConv, fold_block, why_not_foldable
+from las_mm.executors.folding import (
+    FoldedBlock,
+    FoldedConv,
+    activations,
+    fold_block,
+    why_not_foldable,
+)
 from las_mm.executors.memory import Memory
 from las_mm.executors.torch_rows import TorchExecutor
 from las_mm.layers import DynamicBlock, Executor, Masker, Masks, Run
@@ -29,10 +35,12 @@ class NativeBlock:
     Attributes:
         packed: Its parameters in the extension's format.
         pooled: The folded block if its shortcut pools first, which is left to PyTorch; else None.
+        in_place: Whether a private input may become the output: it is the shortcut.
     """
 
     packed: Any
     pooled: FoldedBlock | None
+    in_place: bool
 
 
 class CpuExecutor(Executor[DynamicBlock]):
@@ -60,7 +68,7 @@ def prepare_block(block: DynamicBlock, dtype: torch.dtype) -> NativeBlock | str:
         return reason
     folded = fold_block(block, dtype)
     pooled = replace(folded, convs=(), gate=None) if folded.pool else None
-    return NativeBlock(pack_block(block, dtype), pooled)
+    return NativeBlock(pack_block(block, dtype), pooled, block.branch.shortcut is None)
 
 
 def _run(
@@ -68,7 +76,7 @@ def _run(
 ) -> tuple[Tensor, Masks]:
     """The output in channels-last memory, and the mask of a dynamic block."""
     x = x.contiguous(memory_format=torch.channels_last)
-    in_place = private and block.downsample is None
+    in_place = private and prepared.in_place
     identity = pooled_identity(prepared.pooled, x)
     out, mask = prepared.packed.run(x, identity, decided_mask(block.spatial_masker, x), in_place)
     return out, () if mask is None else (mask,)
@@ -89,8 +97,17 @@ def _why_not_packable(block: DynamicBlock, dtype: torch.dtype) -> str | None:
     convs = [step.op for step in block.branch.steps]
     if convs[-1].stride[0] > 1 or len(convs) == 3 and convs[-1].kernel_size[0] > 1:
         return 'its last convolution is strided or, in a bottleneck, larger than 1×1'
-    odd = dtype == torch.bfloat16 and any(conv.in_channels // conv.groups % 2 for conv in convs)
+    end = activations(block.branch)[-1]
+    if end is not None and not isinstance(end, nn.ReLU):
+        return f'a {type(end).__name__} follows its sum'
+    depths = [c.in_channels // c.groups for c in convs if not is_depthwise(c) or c is convs[-1]]
+    odd = dtype == torch.bfloat16 and any(depth % 2 for depth in depths)
     return 'it has an odd number of channels, and bfloat16 goes in pairs' if odd else None
+
+
+def is_depthwise(conv: nn.Conv2d) -> bool:
+    """Whether a convolution goes channel by channel."""
+    return 1 < conv.groups == conv.in_channels == conv.out_channels
 
 
 def why_no_kernels(dtype: torch.dtype) -> str | None:
@@ -125,7 +142,8 @@ def pack_block(
         masker, granularity = (weight, bias.item()), decider.granularity or WHOLE_GRANULARITY
     gate = folded.gate and (_plain(folded.gate.squeeze), _plain(folded.gate.excite))
     convs = [_plain(conv) for conv in folded.convs]
-    return kind(convs, gate, shortcut, masker, granularity, isa, winograd)
+    limits = list(folded.limits)
+    return kind(convs, gate, shortcut, masker, granularity, isa, winograd, limits)
 
 
 def _plain(conv: FoldedConv) -> tuple:
