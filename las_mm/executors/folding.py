@@ -5,6 +5,7 @@ layers into convolution layers". Every sparse executor starts from here.
 """
 
 from dataclasses import dataclass
+from math import inf
 from typing import cast
 
 import torch
@@ -22,6 +23,7 @@ from las_mm.layers import (
     SqueezeExcitation,
     convs_of,
 )
+from las_mm.layers.padded_shortcut import PaddedShortcut
 from las_mm.ops.plain import NORMS, inherits, is_watched, runs_as_shipped, why_not_plain
 
 
@@ -82,17 +84,21 @@ class FoldedGate:
 
 @dataclass(frozen=True)
 class FoldedBlock:
-    """A residual block as plain convolutions with a ReLU after each one.
+    """A residual block as plain convolutions with a ReLU, a ReLU6 or nothing after each one.
 
     Attributes:
-        convs: The residual branch; no ReLU after the last one, it follows the addition.
+        convs: The residual branch.
+        limits: After each convolution, and instead of the last one after the addition: where the
+            activation ends, infinity for a ReLU and 6 for a ReLU6; None for no activation.
         gate: Squeeze-and-excitation before the last convolution, None where there is none.
         shortcut: Convolution of the shortcut, None where the shortcut is the identity.
-        pool: Pooling before ``shortcut`` (``avg_down`` in OpenMMLab), None where there is none.
+        pool: What runs before ``shortcut``, or alone: pooling (``avg_down`` in OpenMMLab) or a
+            shortcut without parameters; None where there is none.
         zeroed: Whether skipped channels are zero, see :class:`~las_mm.layers.Branch`.
     """
 
     convs: tuple[FoldedConv, ...]
+    limits: tuple[float | None, ...]
     gate: FoldedGate | None
     shortcut: FoldedConv | None
     pool: nn.Module | None
@@ -102,6 +108,13 @@ class FoldedBlock:
         """The shortcut, dense: (N, C, H, W) -> (N, C', H', W'); ``x`` itself if it has none."""
         x = x if self.pool is None else self.pool(x)
         return x if self.shortcut is None else self.shortcut(x)
+
+
+def activate(x: Tensor, limit: float | None) -> Tensor:
+    """An activation of :class:`FoldedBlock`, in place."""
+    if limit is None:
+        return x
+    return x.relu_() if limit == inf else x.clamp_(0, limit)
 
 
 def fold_conv(
@@ -153,11 +166,24 @@ def fold_block(block: DynamicBlock, dtype: torch.dtype) -> FoldedBlock:
         exact = torch.promote_types(dtype, torch.float32)
         pair = convs_of(branch.gate)
         gate = FoldedGate(*(fold_conv(conv, nn.Identity(), exact) for conv in pair))
-    if branch.shortcut is None:
-        return FoldedBlock(convs, gate, None, None, branch.zeroed)
+    limits = tuple(map(limit_of, activations(branch)))
+    if branch.shortcut is None or type(branch.shortcut) is PaddedShortcut:
+        return FoldedBlock(convs, limits, gate, None, branch.shortcut, branch.zeroed)
     *pool, conv, norm = branch.shortcut.children()
     shortcut = fold_conv(cast(nn.Conv2d, conv), norm, dtype)
-    return FoldedBlock(convs, gate, shortcut, pool[0] if pool else None, branch.zeroed)
+    return FoldedBlock(convs, limits, gate, shortcut, pool[0] if pool else None, branch.zeroed)
+
+
+def activations(branch: Branch) -> list[nn.Module | None]:
+    """What follows each convolution and, in the place of the last one's, the addition."""
+    return [*(step.act for step in branch.steps[:-1]), branch.act_after]
+
+
+def limit_of(act: nn.Module | None) -> float | None:
+    """Where an activation ends, as :class:`FoldedBlock` has it."""
+    if act is None:
+        return None
+    return float(act.max_val) if isinstance(act, nn.ReLU6) else inf
 
 
 # What a block's forward is made of; a subclass with one of its own may compute something else.
@@ -185,6 +211,9 @@ def why_not_foldable(block: DynamicBlock, dtype: torch.dtype, channels: bool = F
         return f'{type(block).__name__} has a forward of its own'
     if any(is_watched(part) for part in block.modules() if part is not block):
         return 'a hook or another forward is on one of its layers'
+    for part in block.modules():
+        if part._modules and not runs_as_shipped(part, 'forward'):
+            return f'a {type(part).__name__} in it has a forward of its own'
     for masker in block.maskers:
         if isinstance(masker, ChannelMasker):
             if not channels:
@@ -198,12 +227,18 @@ def why_not_foldable(block: DynamicBlock, dtype: torch.dtype, channels: bool = F
 def _why_not_steps(branch: Branch) -> str | None:
     if branch.join != 'add' or any(step.norm_first for step in branch.steps):
         return 'its branch is not one of convolutions, norms and a sum'
-    acts = [*(step.act for step in branch.steps[:-1]), branch.act_after]
     if branch.steps[-1].act is not None:
         return 'an activation stands before its sum'
-    reasons = [why_not_plain(act, nn.ReLU) for act in acts]
+    reasons = [_why_not_act(act) for act in activations(branch) if act is not None]
     reasons += [why_not_foldable_layer(step.op, step.norm) for step in branch.steps]
     return next((reason for reason in reasons if reason), None)
+
+
+def _why_not_act(act: nn.Module) -> str | None:
+    if reason := why_not_plain(act, nn.ReLU, nn.ReLU6):
+        return reason
+    least = act.min_val if isinstance(act, nn.ReLU6) else 0
+    return f'{act} begins at {least}' if least else None
 
 
 def _why_not_gate(branch: Branch) -> str | None:
@@ -220,7 +255,7 @@ def _why_not_gate(branch: Branch) -> str | None:
 
 
 def _why_not_shortcut(shortcut: nn.Module | None) -> str | None:
-    if shortcut is None:
+    if shortcut is None or type(shortcut) is PaddedShortcut and not is_watched(shortcut):
         return None
     layers = list(shortcut.children())
     if not inherits(shortcut, nn.Sequential) or len(layers) not in (2, 3):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .folding import FoldedBlock, FoldedConv
+from .folding import FoldedBlock, FoldedConv, activate
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def narrow(folded: FoldedBlock, mask: Tensor) -> NarrowBlock:
         mask: (C,) of the channels between its convolutions.
     """
     active, skipped = mask.nonzero()[:, 0], (mask == 0).nonzero()[:, 0]
-    constants = [_constants(folded, conv)[skipped] for conv in folded.convs[:-1]]
+    constants = [_constants(folded, i)[skipped] for i in range(len(folded.convs) - 1)]
     first, *middle, last = folded.convs
     if middle and middle[0].groups > 1:
         return _narrow_groups(folded, active, skipped)
@@ -75,7 +75,7 @@ def _narrow_groups(folded: FoldedBlock, active: Tensor, skipped: Tensor) -> Narr
         bias=grouped.bias[columns],
         groups=max(len(kept), 1),
     )
-    constants = _constants(folded, grouped)[skipped]
+    constants = _constants(folded, 1)[skipped]
     convs = _cut(first, active, None), inner, _cut(last, None, active)
     return NarrowBlock(
         convs,
@@ -83,17 +83,18 @@ def _narrow_groups(folded: FoldedBlock, active: Tensor, skipped: Tensor) -> Narr
         active,
         skipped,
         constants,
-        hidden=_constants(folded, first)[columns],
+        hidden=_constants(folded, 0)[columns],
         columns=place[active],
         chosen=place[active],
     )
 
 
-def _constants(folded: FoldedBlock, conv: FoldedConv) -> Tensor:
-    """(C_out,) what a convolution's channels carry where they are skipped."""
+def _constants(folded: FoldedBlock, index: int) -> Tensor:
+    """(C_out,) what the channels of a convolution carry where they are skipped."""
+    conv = folded.convs[index]
     if folded.zeroed or conv.skipped is None:
         return torch.zeros_like(conv.bias)
-    return conv.skipped.relu()
+    return activate(conv.skipped.clone(), folded.limits[index])
 
 
 def _cut(conv: FoldedConv, outputs: Tensor | None, inputs: Tensor | None) -> FoldedConv:

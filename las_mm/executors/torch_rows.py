@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from las_mm.executors.folding import FoldedBlock, FoldedGate, fold_block, why_not_foldable
+from las_mm.executors.folding import FoldedBlock, FoldedGate, activate, fold_block, why_not_foldable
 from las_mm.executors.memory import Memory
 from las_mm.executors.rows import conv_rows, row_numbers, sites_of, to_rows
 from las_mm.executors.torch_channels import NarrowBlock, narrow
@@ -70,7 +70,8 @@ def _run(
                 for image, n, a, c in parts
             ]
         )
-    out.index_add_(0, row_numbers(sites_of(active), size), values).relu_()
+    out.index_add_(0, row_numbers(sites_of(active), size), values)
+    activate(out, folded.limits[-1])
     return out.view(len(x), *size, -1).permute(0, 3, 1, 2), tuple(masks)
 
 
@@ -92,7 +93,8 @@ def _branch(
     first, *middle, last = folded.convs if cut is None else cut.convs
     adds = (None,) * 3 if cut is None else cut.adds
     size = x.shape[-2], x.shape[-1]
-    values = conv_rows(first, to_rows(x, first.kernel_size > 1), needed, size).relu_()
+    values = conv_rows(first, to_rows(x, first.kernel_size > 1), needed, size)
+    values = activate(values, folded.limits[0])
     size = conv_size(size, first.stride)
     hidden = _hidden(values, len(x) * size[0] * size[1], cut)
     rows = row_numbers(needed, size)
@@ -102,7 +104,8 @@ def _branch(
         hidden[rows[:, None], cut.columns] = values
     if not middle:
         return conv_rows(last, hidden, active, size, adds[1])
-    values = conv_rows(middle[0], hidden, active, size, adds[1]).relu_()
+    values = conv_rows(middle[0], hidden, active, size, adds[1])
+    values = activate(values, folded.limits[1])
     if cut is not None and cut.chosen is not None:
         values = values[:, cut.chosen]
     added = adds[2]

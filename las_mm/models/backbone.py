@@ -35,6 +35,8 @@ class DynamicBackbone(Backbone):
     # else does, too, so that these layers must not run in one piece.
     stem_names: tuple[str, ...] = ('conv1', 'bn1', 'relu', 'maxpool')
     freeze_maskers: bool = False
+    # Whether the stem, the stages and what layers_after() names are all that it computes.
+    is_described: bool = True
     _executor: Executor[DynamicBlock] | None = None
     any_layout: bool = False  # whether outputs may be in channels-last memory, see restore_layout
     input_size: tuple[int, int]
@@ -79,14 +81,13 @@ class DynamicBackbone(Backbone):
                 f'granularity: got {granularity!r} without channel_groups, which skips nothing; '
                 "give patches such as '4-4-7-1', 'all', or channel_groups such as '2-2-2-2'"
             )
-        grains = zip(self.granularity, self.channel_groups, strict=True)
-        for number, ((name, stage), (grain, group)) in enumerate(
-            zip(stages.items(), grains, strict=True)
-        ):
-            for index, block in enumerate(stage):
+        names = {module: name for name, module in self.named_modules()}
+        grains = zip(stages.values(), self.granularity, self.channel_groups, strict=True)
+        for number, (stage, grain, group) in enumerate(grains):
+            for block in stage:
                 block.make_dynamic(
                     grain,
-                    f'{name}.{index}',
+                    names[block],
                     number,
                     cast(int | None, group),
                     channel_masker,

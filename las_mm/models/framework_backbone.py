@@ -10,6 +10,7 @@ if TYPE_CHECKING:
         """What a mixin may ask of mmdet's, mmpretrain's and torchvision's backbones."""
 
         depth: int
+        widen_factor: float
         frozen_stages: int
         arch_settings: dict[Any, Any]
         conv1: nn.Conv2d
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
         def _freeze_stages(self) -> None: ...
 
         def make_res_layer(self, block: type[nn.Module], **kwargs: Any) -> nn.Module: ...
+
+        def make_layer(self, *args: Any, **kwargs: Any) -> nn.Sequential: ...
 
         def quantize_float(self, number: float, divisor: int) -> int: ...
 

@@ -17,6 +17,7 @@ METHODS: dict[type[nn.Module], tuple[str, ...]] = {
     _BatchNorm: ('forward',),
     nn.Linear: ('forward',),
     nn.ReLU: ('forward',),
+    nn.ReLU6: ('forward',),
     nn.MaxPool2d: ('forward',),
     nn.AvgPool2d: ('forward',),
     nn.Identity: ('forward',),

@@ -23,10 +23,12 @@ class NativeBlock:
     Attributes:
         packed: Its parameters in the extension's format.
         pooled: The folded block if its shortcut pools first, which is left to PyTorch; else None.
+        in_place: Whether a private input may become the output: it is the shortcut.
     """
 
     packed: Any
     pooled: FoldedBlock | None
+    in_place: bool
 
 
 class CpuExecutor(Executor[DynamicBlock]):
@@ -57,7 +59,7 @@ def prepare_block(block: DynamicBlock, dtype: torch.dtype) -> NativeBlock | str:
         return reason
     folded = fold_block(block, dtype)
     pooled = replace(folded, convs=(), gate=None) if folded.pool else None
-    return NativeBlock(pack_block(block, dtype), pooled)
+    return NativeBlock(pack_block(block, dtype), pooled, block.branch.shortcut is None)
 
 
 def _run(
@@ -65,7 +67,7 @@ def _run(
 ) -> tuple[Tensor, Masks]:
     """The output in channels-last memory, and the mask of a dynamic block."""
     x = x.contiguous(memory_format=torch.channels_last)
-    in_place = private and block.downsample is None
+    in_place = private and prepared.in_place
     identity = pooled_identity(prepared.pooled, x)
     out, mask = prepared.packed.run(x, identity, decided_mask(block.spatial_masker, x), in_place)
     return out, () if mask is None else (mask,)

@@ -35,7 +35,7 @@ class Chain:
         self._blocks, self._dtype = list(blocks), x.dtype
         prepared = [cast(NativeBlock, _prepare(block, x)) for block in blocks]
         self._native = kind([part.packed for part in prepared])
-        self._pooled = prepared[0].pooled
+        self._pooled, self._in_place = prepared[0].pooled, prepared[0].in_place
         self._maskers = [block.spatial_masker for block in blocks]
         self._sizes: dict[tuple[int, int], list[tuple[int, int]]] = {}
         contents = [Content(block) for block in blocks]
@@ -68,7 +68,7 @@ class Chain:
         x = x.contiguous(memory_format=torch.channels_last)
         identity = pooled_identity(self._pooled, x)
         decided = [decided_mask(masker, x) for masker in self._maskers]
-        in_place = private and self._blocks[0].downsample is None
+        in_place = private and self._in_place
         out, masks = self._native.run(x, identity, decided, in_place)
         for block, masker, mask, size in zip(
             self._blocks, self._maskers, masks, sizes, strict=True

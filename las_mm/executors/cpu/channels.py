@@ -1,6 +1,7 @@
 """Native execution of blocks that skip channels: each image has a narrow block of its own."""
 
 from dataclasses import dataclass, replace
+from math import inf
 from types import ModuleType
 from typing import Any, cast
 
@@ -35,6 +36,8 @@ def prepare_channels(block: DynamicBlock, dtype: torch.dtype) -> NativeChannels 
     if branch.gate is not None and not branch.zeroed:
         return 'its squeeze-and-excitation is over skipped channels that are not zero'
     folded = fold_block(block, dtype)
+    if set(folded.limits) != {inf}:
+        return 'it skips channels and has other activations than ReLU'
     pooled = replace(folded, convs=(), gate=None) if folded.pool else None
     return NativeChannels(pack_channels(block, dtype), pooled)
 

@@ -4,9 +4,9 @@ from types import ModuleType
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from las_mm.executors.folding import FoldedBlock, FoldedConv, fold_block
+from las_mm.executors.folding import FoldedBlock, FoldedConv, activations, fold_block
 from las_mm.layers import DynamicBlock, SpatialMasker
 from las_mm.ops.native.build import load_native
 
@@ -30,8 +30,17 @@ def why_not_packable(block: DynamicBlock, dtype: torch.dtype) -> str | None:
     convs = [step.op for step in block.branch.steps]
     if convs[-1].stride[0] > 1 or len(convs) == 3 and convs[-1].kernel_size[0] > 1:
         return 'its last convolution is strided or, in a bottleneck, larger than 1×1'
-    odd = dtype == torch.bfloat16 and any(conv.in_channels // conv.groups % 2 for conv in convs)
+    end = activations(block.branch)[-1]
+    if end is not None and not isinstance(end, nn.ReLU):
+        return f'a {type(end).__name__} follows its sum'
+    depths = [c.in_channels // c.groups for c in convs if not is_depthwise(c) or c is convs[-1]]
+    odd = dtype == torch.bfloat16 and any(depth % 2 for depth in depths)
     return 'it has an odd number of channels, and bfloat16 goes in pairs' if odd else None
+
+
+def is_depthwise(conv: nn.Conv2d) -> bool:
+    """Whether a convolution goes channel by channel."""
+    return 1 < conv.groups == conv.in_channels == conv.out_channels
 
 
 def why_no_kernels(dtype: torch.dtype) -> str | None:
@@ -63,7 +72,8 @@ def pack_block(
     masker, granularity = deciding(block)
     gate = folded.gate and (plain(folded.gate.squeeze), plain(folded.gate.excite))
     convs = [plain(conv) for conv in folded.convs]
-    return kind(convs, gate, shortcut, masker, granularity, isa, winograd)
+    limits = list(folded.limits)
+    return kind(convs, gate, shortcut, masker, granularity, isa, winograd, limits)
 
 
 def deciding(block: DynamicBlock) -> tuple[tuple[Tensor, float] | None, int]:

@@ -6,9 +6,15 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from las_mm.executors.folding import FoldedBlock, FoldedConv, fold_block, why_not_foldable
+from las_mm.executors.folding import (
+    FoldedBlock,
+    FoldedConv,
+    activations,
+    fold_block,
+    why_not_foldable,
+)
 from las_mm.executors.memory import Memory
 from las_mm.executors.torch_rows import TorchExecutor
 from las_mm.layers import DynamicBlock, Executor, Masker, Masks, Run
@@ -102,11 +108,19 @@ def _pack(block: DynamicBlock, dtype: torch.dtype) -> 'PackedBlock | str':
     window = patch_of(block) * block.branch.steps[1].stride
     if window > LARGEST_INDEX_WINDOW:
         return f'its patches are {window} pixels wide, more than {LARGEST_INDEX_WINDOW}'
-    return why_not_foldable(block, dtype) or pack_block(block, dtype)
+    return _why_not_kernels(block, dtype) or pack_block(block, dtype)
+
+
+def _why_not_kernels(block: DynamicBlock, dtype: torch.dtype) -> str | None:
+    if reason := why_not_foldable(block, dtype):
+        return reason
+    if any(not isinstance(act, nn.ReLU) for act in activations(block.branch)):
+        return 'its kernels end in a ReLU, and the block does not'
+    return None
 
 
 def _fold_static(block: DynamicBlock, dtype: torch.dtype) -> FoldedBlock | str:
-    return why_not_foldable(block, dtype) or _fold_channels_last(block, dtype)
+    return _why_not_kernels(block, dtype) or _fold_channels_last(block, dtype)
 
 
 def run_static(folded: FoldedBlock, x: Tensor, private: bool = False) -> tuple[Tensor, Masks]:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from math import inf
 
 import torch
 from torch import Tensor, nn
@@ -25,14 +26,20 @@ class PlainBlock(nn.Module):
         self.convs = nn.ModuleList(map(_as_module, folded.convs))
         self.gate = copy.deepcopy(getattr(block, 'se', nn.Identity()))
         self.shortcut = _as_module(folded.shortcut) if folded.shortcut else nn.Identity()
-        self.relu = nn.ReLU(inplace=True)
+        self.acts = nn.ModuleList(map(_act, folded.limits))
 
     def forward(self, x: Tensor, private: bool = False) -> Tensor:
         out = x
-        for conv in self.convs[:-1]:
-            out = self.relu(conv(out))
+        for conv, act in zip(self.convs[:-1], self.acts, strict=False):
+            out = act(conv(out))
         out = self.gate(out)
-        return self.relu(self.convs[-1](out).add_(self.shortcut(x)))
+        return self.acts[-1](self.convs[-1](out).add_(self.shortcut(x)))
+
+
+def _act(limit: float | None) -> nn.Module:
+    if limit is None:
+        return nn.Identity()
+    return nn.ReLU(inplace=True) if limit == inf else nn.Hardtanh(0, limit, inplace=True)
 
 
 def _as_module(folded: FoldedConv) -> nn.Conv2d:

@@ -20,9 +20,9 @@ void define_block(py::module& module, const char* name) {
   py::class_<Self, std::shared_ptr<Self>>(module, name)
       .def(py::init<const std::vector<Conv>&, const std::optional<GateConvs>&,
                     const std::optional<Conv>&, const std::optional<MaskerRow>&, int,
-                    const std::string&, bool>(),
-           "convs"_a, "gate"_a, "shortcut"_a, "masker"_a, "granularity"_a, "isa"_a = "",
-           "winograd"_a = true,
+                    const std::string&, bool, const std::vector<std::optional<float>>&>(),
+           "convs"_a, "gate"_a, "shortcut"_a, "masker"_a, "granularity"_a, "isa"_a, "winograd"_a,
+           "limits"_a,
            py::call_guard<py::gil_scoped_release>())
       .def("run", &Self::run, "x"_a, "identity"_a = std::nullopt, "decided"_a = std::nullopt,
            "in_place"_a = false, py::call_guard<py::gil_scoped_release>())

@@ -63,10 +63,12 @@ double Masker::margin(const T* row) const {
 }
 
 template <class T>
-Block<T>::Block(std::vector<PackedConv<T>> convs, std::unique_ptr<PackedConv<T>> direct,
+Block<T>::Block(std::vector<PackedConv<T>> convs, std::vector<Activation> acts,
+                std::unique_ptr<PackedConv<T>> direct,
                 std::unique_ptr<Gate> gate, std::shared_ptr<const PackedConv<T>> shortcut,
                 std::shared_ptr<const Masker> masker, int granularity, const Kernels<T>& kernels)
     : convs(std::move(convs)),
+      acts(std::move(acts)),
       direct(std::move(direct)),
       gate(std::move(gate)),
       shortcut(std::move(shortcut)),
@@ -80,6 +82,12 @@ Block<T>::Block(std::vector<PackedConv<T>> convs, std::unique_ptr<PackedConv<T>>
 template <class T>
 Geometry Block<T>::geometry(int n, int h, int w) const {
   return {convs[0].shape(), convs[1].shape(), granularity, n, h, w};
+}
+
+template <class T>
+size_t Block<T>::pixel_bytes() const {
+  const ConvShape& first = convs[0].shape();
+  return sizeof(T) * std::max(first.in_channels, first.out_channels / 2);
 }
 
 template <class T>

@@ -12,7 +12,7 @@ namespace las {
 
 // Where relu(identity) comes from, and where the output goes.
 enum class Identity {
-  in_place,  // x itself, which is not negative and becomes the output
+  in_place,  // x itself, which becomes the output; not negative if a ReLU follows the sum
   copied,    // x itself, which stays as it is
   convolved,  // the shortcut's convolution of x
   given,     // already in the output
@@ -60,7 +60,10 @@ class Block {
   // convs: two or three, the last one without ReLU; the second of three may be packed for Winograd,
   // without a gate. direct: it again, packed for the other algorithm, where is_needed_directly();
   // else null. gate (of three), shortcut, masker: null where there is none.
-  Block(std::vector<PackedConv<T>> convs, std::unique_ptr<PackedConv<T>> direct,
+  // acts: after each convolution but the last, and after the sum, where limits have no effect on
+  // skipped pixels.
+  Block(std::vector<PackedConv<T>> convs, std::vector<Activation> acts,
+        std::unique_ptr<PackedConv<T>> direct,
         std::unique_ptr<Gate> gate, std::shared_ptr<const PackedConv<T>> shortcut,
         std::shared_ptr<const Masker> masker, int granularity, const Kernels<T>& kernels);
 
@@ -76,7 +79,11 @@ class Block {
 
   const PackedConv<T>& last() const { return convs.back(); }
 
+  // Bytes of a pixel of x, or of what the first convolution makes of it if that is many times more.
+  size_t pixel_bytes() const;
+
   const std::vector<PackedConv<T>> convs;
+  const std::vector<Activation> acts;
   const std::unique_ptr<PackedConv<T>> direct;
   const std::unique_ptr<Gate> gate;
   const std::shared_ptr<const PackedConv<T>> shortcut;

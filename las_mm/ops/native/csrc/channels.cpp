@@ -128,8 +128,9 @@ std::unique_ptr<Block<T>> ChannelBlock<T>::narrow(const float* mask, int pixels)
     convs.push_back(convs_[2].cut(chosen.last, outputs, 1, kernels_, memory));
     if (gate_) gate = cut_gate(chosen.last);
   }
-  return std::make_unique<Block<T>>(std::move(convs), std::move(direct), std::move(gate), shortcut_,
-                                    masker_, granularity_, kernels_);
+  std::vector<Activation> acts(convs.size());
+  return std::make_unique<Block<T>>(std::move(convs), std::move(acts), std::move(direct),
+                                    std::move(gate), shortcut_, masker_, granularity_, kernels_);
 }
 
 template class ChannelBlock<float>;

@@ -8,7 +8,7 @@ namespace {
 template <class T>
 bool is_fused(const Block<T>& block, const Call<T>& call) {
   const ConvShape& first = block.convs[0].shape();
-  if (!block.masker) return true;
+  if (!block.masker) return !call.decided;
   if (call.told) return false;
   return first.kernel == 1 && first.stride == 1 && block.dilated_rate > block.fuse_above;
 }
@@ -26,8 +26,7 @@ Execution<T>::Execution(const Block<T>& block, const Call<T>& call, Workspace& s
     : block_(block),
       call_(call),
       geometry_(block.geometry(call.n, call.h, call.w)),
-      groups_(make_bands(geometry_, sizeof(T) * block.convs[0].shape().in_channels,
-                         block.band_bytes, block.is_by_quads())),
+      groups_(make_bands(geometry_, block.pixel_bytes(), block.band_bytes, block.is_by_quads())),
       fused_(is_fused(block, call)),
       together_(block.is_together()),
       by_quads_(block.is_by_quads()),
@@ -168,6 +167,7 @@ int Execution<T>::prepare_first(const Bands& bands, size_t index) {
   needed_ += plan_.needed.count;
   first_ = gemm(block_.convs[0], plan_.needed);
   first_.next = block_.convs.size() == 3 ? &block_.middle() : &block_.last();
+  first_.act = block_.acts[0];
   first_.source = x_;
   first_.out = hidden_;
   first_.out.first_image = bands[0].image;

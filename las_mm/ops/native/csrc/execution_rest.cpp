@@ -1,5 +1,6 @@
 // What comes after a block's first convolution.
 #include <algorithm>
+#include <cstring>
 
 #include "execution.h"
 
@@ -70,6 +71,7 @@ void Execution<T>::prepare_rest(const Bands& bands, size_t index) {
   }
   last_ = gemm(block_.last(), plan_.active);
   last_.source = {hidden_.base, hidden_.channels, hidden_.h, hidden_.w, bands[0].image};
+  last_.act = block_.acts.back();
   last_.next = call_.next;
   last_.out = out_;
   last_.residual = call_.identity == Identity::copied ? call_.x : call_.out;
@@ -115,6 +117,7 @@ void Execution<T>::prepare_middle() {
   middle_ = gemm(block_.middle(), plan_.active);
   middle_.sites += first_direct_;
   middle_.count -= first_direct_;
+  middle_.act = block_.acts[1];
   middle_.next = quad_jobs_ > 0 ? &block_.convs[1] : &block_.last();
   middle_.source = last_.source;
   const int64_t place = first_direct_ + static_cast<int64_t>(listed_);
@@ -142,7 +145,8 @@ void Execution<T>::prepare_shortcut() {
     shortcut_[i] = gemm(*block_.shortcut, *sites[i]);
     shortcut_[i].source = x_;
     shortcut_[i].out = out_;
-    shortcut_[i].relu = i == 1;
+    shortcut_[i].act = block_.acts.back();
+    if (i == 0) shortcut_[i].act.on = false;
     const int jobs = shortcut_[i].prepare(threads_);
     shortcut_jobs_[i] = together_ ? shortcut_[i].chunks() : jobs;
   }
@@ -157,14 +161,19 @@ void Execution<T>::run_range(int first, int last) {
   tell_followers(plan_.active, first, last);
 }
 
-// Skipped pixels carry relu(identity).
+// Skipped pixels carry relu(identity), or the identity itself where no activation follows the sum.
 template <class T>
 void Execution<T>::keep_identity(int job) {
   const T* from = call_.identity == Identity::copied ? call_.x : call_.out;
   const int last = std::min(plan_.inactive.count, (job + 1) * kIdentityChunk);
   for (int i = job * kIdentityChunk; i < last; i++) {
     T* row = out_.at(plan_.inactive.buffer.data()[i], i);
-    block_.kernels.relu(from + (row - out_.base), row, out_.channels);
+    const T* identity = from + (row - out_.base);
+    if (block_.acts.back().on) {
+      block_.kernels.relu(identity, row, out_.channels);
+    } else if (identity != row) {
+      std::memcpy(static_cast<void*>(row), identity, out_.channels * sizeof(T));
+    }
   }
   tell_followers(plan_.inactive, job * kIdentityChunk, last);
 }

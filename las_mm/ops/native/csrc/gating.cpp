@@ -79,7 +79,7 @@ int Gating<T>::prepare_excite(int images) {
   if (space_.parts.empty()) return 0;
   float* gates = space_.gates.reserve(images * channels());
   excite_ = layer(gate_.excite, space_.squeezed.data(), gates, images);
-  excite_.relu = false;
+  excite_.act.on = false;
   return excite_.prepare(threads_);
 }
 

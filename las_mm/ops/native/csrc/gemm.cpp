@@ -60,7 +60,9 @@ void Gemm<T>::multiply(int first_panel, int last_panel, int first, int last,
                        const char* ahead) const {
   const ConvShape& shape = conv->shape();
   const Panel* panels = conv->panels().data();
-  const int vectors = panels[first_panel].vectors, full = kernels->height[vectors];
+  const bool depthwise = conv->is_depthwise();
+  const int vectors = panels[first_panel].vectors;
+  const int full = depthwise ? kChunk : kernels->height[vectors];
   int64_t deltas[kMaxKernel * kMaxKernel];
   for (int tap = 0; tap < shape.taps(); tap++) {
     const int64_t dy = tap / shape.kernel, dx = tap % shape.kernel;
@@ -69,13 +71,14 @@ void Gemm<T>::multiply(int first_panel, int last_panel, int first, int last,
   const T* rows[kMaxKernel * kMaxKernel * kMaxHeight];
   for (int i = first, height; i < last; i += height) {
     const int left = last - i, extra = left - full;
-    const bool half = left <= full / 2;
-    const bool tall = vectors == 2 && kernels->multiply_tall[0] && extra > 0 && extra <= kMostExtra;
-    height = half ? full / 2 : tall ? left : full;
+    const bool half = !depthwise && left <= full / 2;
+    const bool tall = !depthwise && vectors == 2 && kernels->multiply_tall[0] && extra > 0 && extra <= kMostExtra;
+    height = half ? full / 2 : tall ? left : depthwise ? std::min(left, full) : full;
     point_at_taps(rows, height, i, deltas);
     // In another job or not: its thread is likely to be this one.
     fetch_tile(i + height, height, panels[first_panel], panels[last_panel - 1]);
-    const auto multiply = half   ? kernels->multiply_half[vectors]
+    const auto multiply = depthwise ? kernels->depthwise
+                          : half ? kernels->multiply_half[vectors]
                           : tall ? kernels->multiply_tall[extra - 1]
                                  : kernels->multiply[vectors];
     for (int panel = first_panel; panel < last_panel; panel++) {
@@ -109,7 +112,8 @@ void Gemm<T>::multiply_tile(void (*multiply)(const Tile<T>&), const Panel& panel
             outs,
             ahead ? ahead : reinterpret_cast<const char*>(conv->weights(panel)),
             panel.columns,
-            relu});
+            act,
+            height});
 }
 
 // Fetch what a tile will read for some panels and the tile before it has not read: under a kernel

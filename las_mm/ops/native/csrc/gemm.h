@@ -38,7 +38,7 @@ template <class T>
 void tell(const std::vector<Listener>& listeners, const Kernels<T>& kernels,
           const Rows<const T>& rows, const Site* sites, int count, bool fresh);
 
-// out[site] = [relu](conv(source)[site] [+ residual[site]]) for each site of the convolution's output.
+// out[site] = act(conv(source)[site] [+ residual[site]]) for each site of the convolution's output.
 template <class T>
 struct Gemm {
   const PackedConv<T>* conv = nullptr;
@@ -47,7 +47,7 @@ struct Gemm {
   Rows<const T> source;
   Rows<T> out;
   const T* residual = nullptr;  // laid out as `out`; null for none
-  bool relu = true;
+  Activation act;
   const T* zeros = nullptr;  // a row for what lies outside the image
   // Maskers to tell of the pixels of `source`; if there are some, the sites must be all pixels.
   const std::vector<Listener>* listeners = nullptr;

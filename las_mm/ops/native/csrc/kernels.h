@@ -9,6 +9,12 @@ struct bfloat16 {
   uint16_t bits;
 };
 
+// What follows a convolution: nothing, a ReLU, or one that ends at a limit, such as ReLU6.
+struct Activation {
+  bool on = true;
+  float limit = __builtin_inff();
+};
+
 // One call of a micro-kernel: `height` output pixels by one panel of output channels. The sum runs
 // over the taps under the convolution's kernel and over the input channels, always in this order,
 // so that an output does not depend on which thread computes it, nor on its neighbours.
@@ -24,7 +30,8 @@ struct Tile {
   T* const* out;             // [height]
   const char* ahead;         // memory to fetch on the way, a cache line per step of the depth
   int columns;               // output channels to write, at most vectors * lanes
-  bool relu;
+  Activation act;
+  int height;                // of a depthwise convolution, whose kernel takes any
 };
 
 // A masker's opinion of a pixel in single precision: weights · row, and the sum of |row|, which
@@ -82,6 +89,9 @@ struct Kernels {
   // One and two pixels more than the height by two vectors, for a rest that is not worth a tile; or
   // null.
   void (*multiply_tall[kMostExtra])(const Tile<T>&);
+  // A depthwise convolution, channel by channel: `depth` is 1, and the weights of a tile are
+  // [vector][taps][lanes].
+  void (*depthwise)(const Tile<T>&);
   // The opinions that some maskers have of some pixels, given by their numbers among the rows;
   // `ahead` elements further memory is fetched.
   void (*opine)(const T* rows, const int* pixels, int count, int channels,

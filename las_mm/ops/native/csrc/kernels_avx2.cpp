@@ -27,6 +27,7 @@ const Kernels<float> kernels = {
     {nullptr, multiply<Fp32, 8, 1>, multiply<Fp32, 6, 2>},
     {nullptr, multiply<Fp32, 4, 1>, multiply<Fp32, 3, 2>},
     {nullptr, nullptr},
+    depthwise<Fp32>,
     opine<Fp32>,
     relu<Fp32>,
     winograd_inputs<Fp32>,

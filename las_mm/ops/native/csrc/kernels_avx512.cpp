@@ -31,6 +31,7 @@ const Kernels<float> kernels = {
     {nullptr, multiply<Fp32, 6, 1>, multiply<Fp32, 6, 2>, multiply<Fp32, 4, 3>,
      multiply<Fp32, 3, 4>},
     {multiply<Fp32, 13, 2>, multiply<Fp32, 14, 2>},
+    depthwise<Fp32>,
     opine<Fp32>,
     relu<Fp32>,
     winograd_inputs<Fp32>,

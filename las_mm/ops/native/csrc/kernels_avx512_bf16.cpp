@@ -65,6 +65,7 @@ const Kernels<bfloat16> kernels = {
     {nullptr, multiply<Bf16, 6, 1>, multiply<Bf16, 6, 2>, multiply<Bf16, 4, 3>,
      multiply<Bf16, 3, 4>},
     {multiply<Bf16, 13, 2>, multiply<Bf16, 14, 2>},
+    depthwise<Bf16>,
     opine<Bf16>,
     relu<Bf16>,
     nullptr,

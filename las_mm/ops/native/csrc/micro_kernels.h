@@ -11,6 +11,15 @@
 #define LAS_UNROLL _Pragma("GCC unroll 16")
 #endif
 
+// A value that is no number stays one, as in PyTorch.
+template <class Ops>
+inline typename Ops::Vec activate(typename Ops::Vec value, float limit) {
+  using Vec = typename Ops::Vec;
+  value = value < Vec{} ? Vec{} : value;
+  const Vec limits = Vec{} + limit;
+  return value > limits ? limits : value;
+}
+
 template <class Ops, int V>
 __attribute__((always_inline)) inline void write_row(const Tile<typename Ops::T>& tile, int m,
                                                      const typename Ops::Vec* sum) {
@@ -29,7 +38,7 @@ __attribute__((always_inline)) inline void write_row(const Tile<typename Ops::T>
   for (int v = 0; v < V; v++) {
     Vec value = sum[v];
     if (residual) value += Ops::load(residual + v * Ops::lanes);
-    if (tile.relu) value = value < Vec{} ? Vec{} : value;
+    if (tile.act.on) value = activate<Ops>(value, tile.act.limit);
     Ops::store((cut ? last : out) + v * Ops::lanes, value);
   }
   if (cut) __builtin_memcpy(out, last, tile.columns * sizeof(T));
@@ -68,6 +77,53 @@ void multiply(const Tile<typename Ops::T>& tile) {
   }
   LAS_UNROLL
   for (int m = 0; m < H; m++) write_row<Ops, V>(tile, m, sum[m]);
+}
+
+// One vector of channels at all pixels of a tile; the weights of usual kernels stay in registers.
+template <class Ops, int kTaps>
+inline void convolve_vector(const Tile<typename Ops::T>& tile, long channel, int columns,
+                            const typename Ops::T* weights) {
+  using T = typename Ops::T;
+  using Vec = typename Ops::Vec;
+  const Vec bias = Ops::load_float(tile.bias + channel);
+  const bool cut = columns < Ops::lanes;
+  Vec w[kTaps > 0 ? kTaps : 1];
+  LAS_UNROLL
+  for (int tap = 0; tap < kTaps; tap++) w[tap] = Ops::load(weights + tap * Ops::lanes);
+  const int taps = kTaps > 0 ? kTaps : tile.taps;
+  for (int m = 0; m < tile.height; m++) {
+    Vec sum = bias;
+    LAS_UNROLL
+    for (int tap = 0; tap < taps; tap++) {
+      const T* row = tile.rows[tap * tile.height + m] + tile.first_channel + channel;
+      T some[Ops::lanes] = {};
+      if (cut) __builtin_memcpy(some, row, columns * sizeof(T));
+      const Vec weight = kTaps > 0 ? w[tap] : Ops::load(weights + tap * Ops::lanes);
+      sum += Ops::load(cut ? some : row) * weight;
+    }
+    if (tile.act.on) sum = activate<Ops>(sum, tile.act.limit);
+    if (!cut) {
+      Ops::store(tile.out[m] + channel, sum);
+    } else {
+      T some[Ops::lanes];
+      Ops::store(some, sum);
+      __builtin_memcpy(tile.out[m] + channel, some, columns * sizeof(T));
+    }
+  }
+}
+
+template <class Ops>
+void depthwise(const Tile<typename Ops::T>& tile) {
+  const typename Ops::T* weights = tile.weights;
+  for (long channel = 0; channel < tile.columns; channel += Ops::lanes) {
+    const int columns = tile.columns - channel < Ops::lanes ? tile.columns - channel : Ops::lanes;
+    if (tile.taps == 9 && columns == Ops::lanes) {
+      convolve_vector<Ops, 9>(tile, channel, Ops::lanes, weights);
+    } else {
+      convolve_vector<Ops, 0>(tile, channel, columns, weights);
+    }
+    weights += tile.taps * Ops::lanes;
+  }
 }
 
 // Lanes are summed by halves: a chain of additions would take longer than the row itself.

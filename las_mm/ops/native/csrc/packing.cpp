@@ -36,16 +36,18 @@ PackedConv<T>::PackedConv(const ConvShape& shape, const float* weight, const flo
 template <class T>
 PackedConv<T>::PackedConv(const ConvShape& shape, const Kernels<T>& kernels, Algorithm algorithm)
     : shape_(shape), algorithm_(algorithm), lanes_(kernels.lanes) {
-  const int lanes = kernels.lanes, group_columns = shape.out_channels / shape.groups;
+  // Of a depthwise convolution all groups are packed as one.
+  const int lanes = kernels.lanes, groups = is_depthwise() ? 1 : shape.groups;
+  const int group_columns = shape.out_channels / groups;
   const size_t rows = static_cast<size_t>(taps()) * shape.depth();
   int widest = kernels.max_vectors;
   if (widest > 2 && rows * widest * lanes * sizeof(T) > kPanelBytes) widest = 2;
   size_t weights = 0, biases = 0;
-  for (int group = 0; group < shape.groups; group++) {
+  for (int group = 0; group < groups; group++) {
     for (int done = 0; done < group_columns; done += widest * lanes) {
       const int columns = std::min(group_columns - done, widest * lanes);
       const int vectors = (columns + lanes - 1) / lanes;
-      panels_.push_back({group * shape.depth(), group * group_columns + done, columns, vectors,
+      panels_.push_back({is_depthwise() ? done : group * shape.depth(), group * group_columns + done, columns, vectors,
                          weights, biases});
       weights += rows * vectors * lanes;
       biases += vectors * lanes;
@@ -68,13 +70,14 @@ size_t PackedConv<T>::packed_bytes(const ConvShape& shape, const Kernels<T>& ker
   return PackedConv(shape, kernels, algorithm).bytes_;
 }
 
-// [tap][depth / step][column][step], padded with zero columns to whole vectors.
+// [tap][depth / step][column][step], padded with zero columns to whole vectors; if depthwise
+// [vector][tap][lanes].
 template <class T>
 void PackedConv<T>::pack(const Panel& panel, const float* weight, const float* bias,
                          const Kernels<T>& kernels) {
   const int width = panel.vectors * kernels.lanes, step = kernels.depth_step;
   const int taps = this->taps(), depth = shape_.depth();
-  const bool direct = algorithm_ == Algorithm::direct;
+  const bool direct = algorithm_ != Algorithm::winograd;
   T* packed = weights_.get() + panel.weights;
   std::memset(static_cast<void*>(packed), 0, sizeof(T) * taps * depth * width);
   std::fill_n(bias_.data() + panel.bias, width, 0.f);
@@ -87,9 +90,13 @@ void PackedConv<T>::pack(const Panel& panel, const float* weight, const float* b
       if (!direct) transform_kernel(from, transformed);
       const float* values = direct ? from : transformed;
       T* to = packed + (static_cast<size_t>(k / step) * width + column) * step + k % step;
-      for (int tap = 0; tap < taps; tap++) {
-        convert(values[tap], to[static_cast<size_t>(tap) * depth * width]);
+      size_t stride = static_cast<size_t>(depth) * width;
+      if (is_depthwise()) {
+        const int lanes = kernels.lanes;
+        to = packed + column / lanes * taps * lanes + column % lanes;
+        stride = lanes;
       }
+      for (int tap = 0; tap < taps; tap++) convert(values[tap], to[tap * stride]);
     }
   }
 }

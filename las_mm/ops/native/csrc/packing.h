@@ -17,13 +17,17 @@ struct ConvShape {
   int padding() const { return dilation * (kernel / 2); }
   int depth() const { return in_channels / groups; }
   int out_size(int size) const { return (size + stride - 1) / stride; }
+  bool is_depthwise() const {
+    return groups > 1 && groups == in_channels && groups == out_channels;
+  }
 };
 
 constexpr int kMaxKernel = 7;
 
 // How a convolution is computed; its weights are packed for that. Winograd's F(2×2, 3×3) makes four
 // outputs of a 3×3 convolution from 16 products instead of 36.
-enum class Algorithm { direct, winograd };
+// A depthwise one has nothing to multiply as matrices: it is computed channel by channel.
+enum class Algorithm { direct, winograd, depthwise };
 
 // Edge of the tile of inputs from which Winograd's algorithm makes 2×2 outputs.
 constexpr int kWinogradEdge = 4;
@@ -55,15 +59,18 @@ class PackedConv {
   Algorithm algorithm() const { return algorithm_; }
   // Weights per input and output channel: the kernel's taps, or more of them for Winograd.
   int taps() const {
-    return algorithm_ == Algorithm::direct ? shape_.taps() : kWinogradEdge * kWinogradEdge;
+    return algorithm_ != Algorithm::winograd ? shape_.taps() : kWinogradEdge * kWinogradEdge;
   }
   const std::vector<Panel>& panels() const { return panels_; }
   const T* weights(const Panel& panel) const { return weights_.get() + panel.weights; }
   const float* bias(const Panel& panel) const { return bias_.data() + panel.bias; }
-  // Whether each of several groups is one panel; all panels then have the same width.
+  // Whether each of several groups is one panel, all of the same width, or each panel has several
+  // groups of one channel: panels then go together.
   bool is_narrow() const {
-    return shape_.groups > 1 && panels_.size() == static_cast<size_t>(shape_.groups);
+    return is_depthwise() ||
+           (shape_.groups > 1 && panels_.size() == static_cast<size_t>(shape_.groups));
   }
+  bool is_depthwise() const { return algorithm_ == Algorithm::depthwise; }
   size_t bytes() const { return bytes_; }
   size_t bytes(const Panel& panel) const {
     return sizeof(T) * panel.vectors * lanes_ * taps() * shape_.depth();

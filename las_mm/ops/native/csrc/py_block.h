@@ -70,7 +70,8 @@ PackedConv<T> pack(const Conv& conv, const Kernels<T>& kernels,
   const ConvShape shape = shape_of(conv);
   TORCH_CHECK_VALUE(shape.kernel <= kMaxKernel, "kernel_size: got ", shape.kernel,
                     ", larger than ", kMaxKernel);
-  TORCH_CHECK_VALUE(shape.depth() % kernels.depth_step == 0, "channels: got ", shape.depth(),
+  const bool depthwise = algorithm == Algorithm::depthwise;
+  TORCH_CHECK_VALUE(depthwise || shape.depth() % kernels.depth_step == 0, "channels: got ", shape.depth(),
                     " per group, not a multiple of ", kernels.depth_step);
   const at::Tensor w = std::get<0>(conv).contiguous(), b = std::get<1>(conv).contiguous();
   return {shape, w.const_data_ptr<float>(), b.const_data_ptr<float>(), kernels, algorithm};
@@ -85,15 +86,26 @@ class PyBlock {
 
   PyBlock(const std::vector<Conv>& convs, const std::optional<GateConvs>& gate,
           const std::optional<Conv>& shortcut, const std::optional<MaskerRow>& masker,
-          int granularity, const std::string& isa, bool winograd) {
+          int granularity, const std::string& isa, bool winograd,
+          const std::vector<std::optional<float>>& limits) {
+    TORCH_CHECK_VALUE(limits.size() == convs.size(), "limits: got ", limits.size(), " for ",
+                      convs.size(), " convolutions");
+    std::vector<Activation> acts;
+    for (const auto& limit : limits) acts.push_back({limit.has_value(), limit.value_or(0.f)});
     const Kernels<T>* kernels = find_kernels<T>(isa);
     TORCH_CHECK_VALUE(kernels, "isa: this CPU has no '", isa, "'");
     std::vector<PackedConv<T>> packed;
     std::unique_ptr<PackedConv<T>> direct, side;
     for (const Conv& conv : convs) {
       const bool is_middle = convs.size() == 3 && packed.size() == 1 && !gate;
-      const bool by_winograd = winograd && is_middle && suits_winograd(shape_of(conv), *kernels);
-      packed.push_back(pack(conv, *kernels, by_winograd ? Algorithm::winograd : Algorithm::direct));
+      const Activation& act = acts[packed.size()];
+      const bool rectified = act.on && act.limit == Activation().limit;
+      const bool by_winograd =
+          winograd && is_middle && rectified && suits_winograd(shape_of(conv), *kernels);
+      const bool is_last = packed.size() + 1 == convs.size();  // to which the identity is added
+      const Algorithm others = shape_of(conv).is_depthwise() && !is_last ? Algorithm::depthwise
+                                                                         : Algorithm::direct;
+      packed.push_back(pack(conv, *kernels, by_winograd ? Algorithm::winograd : others));
       if (by_winograd && is_needed_directly(shape_of(conv), granularity)) {
         direct = std::make_unique<PackedConv<T>>(pack(conv, *kernels));
       }
@@ -105,7 +117,7 @@ class PyBlock {
       scale.reset(new Gate{pack(squeeze, *exact), pack(excite, *exact), *exact});
     }
     if (shortcut) side = std::make_unique<PackedConv<T>>(pack(*shortcut, *kernels));
-    block_ = std::make_unique<Block<T>>(std::move(packed), std::move(direct), std::move(scale),
+    block_ = std::make_unique<Block<T>>(std::move(packed), std::move(acts), std::move(direct), std::move(scale),
                                         std::move(side), make_masker(masker), granularity, *kernels);
   }
 

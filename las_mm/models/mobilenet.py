@@ -1,0 +1,172 @@
+"""LAS-MobileNetV2, whatever the framework: inverted residuals of which those with a shortcut skip.
+
+A block without a shortcut has nothing to put in the place of a skipped pixel: it is static.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from las_mm.layers import DILATED, SITES, Branch, DynamicBlock, Step, conv_macs, convs_of
+from las_mm.ops import conv_size
+
+from .backbone import DynamicBackbone, Stage, StemLayer
+
+
+class InvertedResidualBlock(DynamicBlock):
+    """Expansion, depthwise convolution and linear projection; its output may be negative.
+
+    The output is M ⊙ branch(x) + x: skipped pixels carry x. It runs the framework's ConvModules
+    themselves, so that hooks and options of theirs see what they always see.
+    """
+
+    @property
+    def conv_modules(self) -> list[Any]:
+        """The block's ConvModules, in order."""
+        raise NotImplementedError
+
+    @property
+    def branch(self) -> Branch:
+        """An expansion is computed where the depthwise convolution reads it.
+
+        Without one, the depthwise convolution stands first, and is read by a 1×1 convolution.
+        """
+        steps = [
+            Step(
+                f'conv{index}',
+                part.conv,
+                norm_of(part),
+                act_of(part),
+                runs_at=(SITES,) if index > 1 else (DILATED,),
+                norm_first=tuple(part.order) != ('conv', 'norm', 'act'),
+            )
+            for index, part in enumerate(self.conv_modules, 1)
+        ]
+        return Branch(tuple(steps))
+
+    def body(
+        self, x: Tensor, pixels: Tensor | None = None, channels: Tensor | None = None
+    ) -> Tensor:
+        for part in self.conv_modules:
+            x = part(x)
+        return x
+
+    def finish(self, out: Tensor, x: Tensor, pixels: Tensor | None = None) -> Tensor:
+        out = self.drop(out) if pixels is None else out * self.drop(pixels).to(out.dtype)
+        return x + out
+
+
+def norm_of(part: Any) -> nn.Module:
+    """The norm of a ConvModule, an identity where there is none."""
+    return part.norm if part.with_norm else nn.Identity()
+
+
+def act_of(part: Any) -> nn.Module | None:
+    """The activation of a ConvModule, None where there is none."""
+    return part.activate if part.with_activation else None
+
+
+class InvertedStage(nn.Sequential):
+    """A stage that passes initialisation on to its maskers."""
+
+    def init_weights(self) -> None:
+        for block in self:
+            for masker in block.maskers if isinstance(block, DynamicBlock) else ():
+                masker.init_weights()
+
+
+class LASMobileNetV2Mixin(DynamicBackbone):
+    """LAS-MobileNetV2; mixed into a framework's MobileNetV2, whose options it keeps.
+
+    The blocks with a shortcut have a masker; those that change the resolution or the width have
+    none and always run, half of the network's MACs at 224×224.
+
+    Args:
+        widen_factor: Factor of all widths.
+        granularity: S_net, one S for each stage that has a block with a shortcut, as
+            ``'4-4-2-2-1'`` or a sequence of integers; at most widths these are ``layer2`` to
+            ``layer6``.
+        executor: How inference runs, see :mod:`las_mm.executors.choosing`.
+        freeze_maskers: Whether ``frozen_stages`` freeze their maskers, too.
+        masker: Further arguments of :class:`~las_mm.layers.Masker`, such as ``keep_bias``.
+        **kwargs: Every other option of the framework's MobileNetV2.
+
+    Raises:
+        TypeError, ValueError: If an option is not one of the allowed ones.
+    """
+
+    stem_names = ()  # the stem is a ConvModule, folded as any other
+    is_described = False
+    static_block: ClassVar[type[nn.Module]]
+    dynamic_block: ClassVar[type[InvertedResidualBlock]]
+    layers: list[str]
+
+    def __init__(
+        self,
+        widen_factor: float = 1.0,
+        granularity: str | Sequence[int | str] | None = None,
+        executor: str = 'dense',
+        freeze_maskers: bool = False,
+        masker: dict | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(widen_factor=widen_factor, **kwargs)
+        if granularity is None:
+            granularity = [GRANULARITY[name] for name in self.dynamic_stages]
+        self.make_dynamic(granularity, executor, freeze_maskers, masker)
+        self._freeze_stages()  # again: now there are maskers
+
+    def make_layer(self, *args: Any, **kwargs: Any) -> nn.Sequential:
+        """The framework's stage; a block with a shortcut becomes dynamic."""
+        stage = super().make_layer(*args, **kwargs)
+        for block in stage:
+            if type(block) is self.static_block and self.has_shortcut(block):
+                block.__class__ = self.dynamic_block
+        return InvertedStage(*stage)
+
+    @staticmethod
+    def has_shortcut(block: Any) -> bool:
+        """Whether a block of the framework adds its input to its output."""
+        raise NotImplementedError
+
+    @property
+    def title(self) -> str:
+        return f'LAS-MobileNetV2-{self.widen_factor:g}'
+
+    @property
+    def dynamic_stages(self) -> dict[str, Stage]:
+        """The stages with a dynamic block, of these blocks alone."""
+        stages: dict[str, Stage] = {}
+        for name in self.layers:
+            children = getattr(self, name).children()
+            stage = [part for part in children if isinstance(part, DynamicBlock)]
+            if stage:
+                stages[name] = stage
+        return stages
+
+    @property
+    def stem_layers(self) -> list[StemLayer]:
+        return list(convs_of(self.conv1))
+
+    def fixed_macs(self) -> int:
+        """The stem's, the static blocks' and the last convolution's."""
+        macs, size = super().fixed_macs(), conv_size(self.input_size, 2)
+        for part in self._parts():
+            for conv in convs_of(part):
+                size = conv_size(size, conv.stride[0])
+                macs += 0 if isinstance(part, DynamicBlock) else conv_macs(conv, size)
+        return macs
+
+    def _parts(self) -> Iterator[nn.Module]:
+        """The blocks and the last convolution, in order of execution."""
+        for name in self.layers:
+            part = getattr(self, name)
+            yield from part if isinstance(part, InvertedStage) else [part]
+
+
+# S by stage, so that patches divide the maps of 224×224 images and are as small as worthwhile.
+GRANULARITY = {
+    **dict(layer1=4, layer2=4, layer3=4),
+    **dict(layer4=2, layer5=2, layer6=1, layer7=1),
+}
