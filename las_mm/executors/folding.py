@@ -18,6 +18,7 @@ from las_mm.layers import (
     DynamicBlock,
     PatchMasker,
     SqueezeExcitation,
+    SqueezeMasker,
     convs_of,
 )
 from las_mm.layers.padded_shortcut import PaddedShortcut
@@ -174,7 +175,7 @@ def limit_of(act: nn.Module | None) -> float | None:
 
 # What a block's forward is made of; a subclass with one of its own may compute something else.
 FORWARD = ('forward', 'run_dense', 'compute', 'body', 'identity', 'drop', 'finish')
-MASKERS = (PatchMasker, BranchMasker)
+MASKERS = (PatchMasker, BranchMasker, SqueezeMasker)
 
 
 def why_not_foldable(block: DynamicBlock, dtype: torch.dtype) -> str | None:
@@ -189,7 +190,8 @@ def why_not_foldable(block: DynamicBlock, dtype: torch.dtype) -> str | None:
         if part._modules and not runs_as_shipped(part, 'forward'):
             return f'a {type(part).__name__} in it has a forward of its own'
     for masker in block.maskers:
-        if type(masker) not in MASKERS or why_not_plain(masker.conv, nn.Conv2d):
+        layers = [why_not_plain(part, nn.Conv2d, nn.Linear) for part in masker.children()]
+        if type(masker) not in MASKERS or any(layers):
             return f'its {type(masker).__name__} may decide otherwise than by its weights'
     branch = block.branch
     return _why_not_steps(branch) or _why_not_gate(branch) or _why_not_shortcut(branch.shortcut)

@@ -41,6 +41,9 @@ class SparsityLossHook(ModelLossHook):
             its ``'flops_ratio'`` as in the authors' training code; with a latency as target
             ``'latency_ratio'`` in its place. Rates start from t; with a latency, from the equal
             rate of all blocks that meets it.
+        counted: Whose FLOPs make up L_FLOPs and ``'flops_ratio'``: the whole ``'network'``, or only
+            ``'branches'``, as in DynConv: the convolutions that skip pixels, without stem,
+            shortcuts, maskers and classifier, and the dilated pixels without a gradient.
         duration: Share of training after which the bounds are open.
         by_epoch: Whether the bounds move once per epoch instead of every iteration.
 
@@ -63,8 +66,9 @@ class SparsityLossHook(ModelLossHook):
         bounded: str = 'activation_rate',
         duration: float = 0.33,
         by_epoch: bool = False,
+        counted: str = 'network',
     ) -> None:
-        self.target = make_target(target)
+        self.target = make_target(target, counted)
         check_number('alpha', alpha, lambda a: a >= 0, '>= 0, 10 in the paper')
         check_number('duration', duration, lambda d: 0 < d <= 1, 'in (0, 1], such as 0.33')
         allowed = ('activation_rate', f'{self.target.name}_ratio')

@@ -12,7 +12,7 @@ from las_mm.checks import check_number
 from las_mm.config.input_size import configured_input_size
 from las_mm.latency.description import require_description
 from las_mm.latency.fit import fit_latency, uniform_shares
-from las_mm.layers import BlockTrace
+from las_mm.layers import DILATED, BlockTrace
 from las_mm.models import DynamicBackbone
 from las_mm.models.backbone import classifier_macs, find_backbone
 from latency_predictor import LatencyModel
@@ -77,6 +77,34 @@ def flops_ratios(
         pairs = zip(cost.blocks, shares, strict=True)
         blocks.append(torch.stack([torch.as_tensor(b.dynamic(s) / b.static) for b, s in pairs]))
     return torch.cat(network).mean(), torch.cat(blocks, 1).mean(1)
+
+
+class BranchTarget(FlopsTarget):
+    """t = Σ F_dyn / Σ F_stat of the convolutions that skip pixels (DynConv)."""
+
+    def ratios(self, forwards: list[list[BlockTrace]]) -> tuple[Tensor, Tensor]:
+        return branch_ratios(self.backbone, forwards)
+
+
+def branch_ratios(
+    backbone: DynamicBackbone, forwards: list[list[BlockTrace]]
+) -> tuple[Tensor, Tensor]:
+    """As :func:`flops_ratios`, of what blocks can skip alone; dilated pixels have no gradient."""
+    active, static = [], []  # (blocks, images) of each forward
+    for traces in forwards:
+        costs = backbone.cost(traces=traces).blocks
+        pairs = [
+            (cost, _half_detached(trace.shares)) for cost, trace in zip(costs, traces, strict=True)
+        ]
+        active.append(torch.stack([torch.as_tensor(cost.skippable(s)) for cost, s in pairs]))
+        whole = [float(cost.skippable(dict.fromkeys(s, 1.0))) for cost, s in pairs]
+        static.append(active[-1].new_tensor(whole)[:, None].expand_as(active[-1]))
+    spent, full = torch.cat(active, 1).sum(1), torch.cat(static, 1).sum(1)
+    return spent.sum() / full.sum(), spent / full
+
+
+def _half_detached(shares: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: s.detach() if name == DILATED else s for name, s in shares.items()}
 
 
 class LatencyTarget(Target):
@@ -148,6 +176,19 @@ def _solve(ratio: Callable[[float], Tensor], target: float, steps: int = 20) -> 
     return (low + high) / 2
 
 
-def make_target(target: float | Mapping[str, Any]) -> Target:
-    """The target that an option asks for: a number for FLOPs, a mapping for latency."""
-    return LatencyTarget(target) if isinstance(target, Mapping) else FlopsTarget(target)
+COUNTED = {'network': FlopsTarget, 'branches': BranchTarget}
+
+
+def make_target(target: float | Mapping[str, Any], counted: str = 'network') -> Target:
+    """The target that an option asks for: a number for FLOPs, a mapping for latency.
+
+    Raises:
+        TypeError, ValueError: If an option is not one of the allowed ones.
+    """
+    if counted not in COUNTED:
+        raise ValueError(f'counted: got {counted!r}; choose one of {", ".join(COUNTED)}')
+    if not isinstance(target, Mapping):
+        return COUNTED[counted](target)
+    if counted != 'network':
+        raise ValueError(f'counted: got {counted!r} with a latency as target; leave it out')
+    return LatencyTarget(target)

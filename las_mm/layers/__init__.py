@@ -8,6 +8,7 @@ from .executor import Executor, Masks, Run
 from .gated_block import GatedBlock
 from .maskers import BranchMasker, Masker, PatchMasker
 from .squeeze_excitation import SqueezeExcitation
+from .squeeze_masker import SqueezeMasker, make_masker
 from .trace import BlockTrace
 
 __all__ = [
@@ -28,8 +29,10 @@ __all__ = [
     'PatchMasker',
     'Run',
     'SqueezeExcitation',
+    'SqueezeMasker',
     'Step',
     'Work',
     'conv_macs',
     'convs_of',
+    'make_masker',
 ]

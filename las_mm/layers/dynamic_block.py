@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import checkpoint
 
-from las_mm.ops import WHOLE, conv_size
+from las_mm.ops import conv_size
 from las_mm.ops.fork import fork
 from las_mm.ops.gradients import is_recorded, wants_gradients
 from las_mm.ops.masked_sum import masked_sum_relu
@@ -19,6 +19,7 @@ from .branch import Branch
 from .executor import Executor, Masks, Run
 from .maskers import BranchMasker, Masker, PatchMasker
 from .numbering import number_block
+from .squeeze_masker import make_masker
 from .trace import BlockTrace
 
 # Attributes, and so parts of state-dict names, of a block's maskers.
@@ -67,7 +68,7 @@ class DynamicBlock(nn.Module):
         def norm3(self) -> nn.Module: ...
 
     def make_dynamic(
-        self, granularity: int | str, name: str = '', stage: int = 0, **masker: float
+        self, granularity: int | str, name: str = '', stage: int = 0, **masker: Any
     ) -> None:
         """Give the block a masker.
 
@@ -76,14 +77,12 @@ class DynamicBlock(nn.Module):
                 the whole block or nothing of it.
             name: The block's name in its backbone, used in traces and messages.
             stage: Its stage in the backbone, from 0.
-            masker: Further arguments of :class:`Masker`.
+            masker: ``kind`` and further arguments of :func:`~las_mm.layers.make_masker`.
         """
         self.name, self.stage = name, stage
         channels = self.branch.steps[0].op.in_channels
-        if granularity == WHOLE:
-            self.branch_masker = BranchMasker(channels, **masker)
-        else:
-            self.masker = PatchMasker(channels, int(granularity), self.stride_product, **masker)
+        made = make_masker(granularity, channels, self.stride_product, **masker)
+        setattr(self, 'branch_masker' if isinstance(made, BranchMasker) else 'masker', made)
         self.number = number_block(self)
 
     def make_static(self) -> None:

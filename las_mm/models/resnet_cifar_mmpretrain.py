@@ -40,20 +40,20 @@ class ResNetCIFAR(ResNet_CIFAR):
         ValueError: If an option is not one of the allowed ones.
     """
 
-    arch_settings = {**ResNet_CIFAR.arch_settings, **NARROW}
+    arch_settings = {**NARROW, **ResNet_CIFAR.arch_settings}
 
     def __init__(self, depth: int, shortcut: str = 'B', **kwargs: Any) -> None:
         if depth not in self.arch_settings:
-            allowed = ', '.join(map(str, sorted(self.arch_settings)))
+            allowed = ', '.join(map(str, self.arch_settings))
             raise ValueError(f'depth: got {depth!r}; choose one of {allowed}')
         if shortcut not in SHORTCUTS:
             raise ValueError(f'shortcut: got {shortcut!r}; choose one of {", ".join(SHORTCUTS)}')
         self.shortcut = shortcut
         super().__init__(depth, **{**(NARROW_OPTIONS if depth in NARROW else {}), **kwargs})
 
-    def make_res_layer(self, **kwargs: Any) -> ResLayer:
+    def make_res_layer(self, block: type[nn.Module], **kwargs: Any) -> ResLayer:
         """mmpretrain's stage, with the shortcut that is asked for."""
-        return self.give_shortcut(ResLayer(**kwargs))
+        return self.give_shortcut(ResLayer(block=block, **kwargs))
 
     def give_shortcut(self, stage: Any) -> Any:
         """Put the shortcut without parameters in the place of a stage's convolution, if asked."""

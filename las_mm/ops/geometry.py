@@ -25,7 +25,7 @@ def parse_granularity(value: str | Sequence[int | str], num_stages: int = 4) -> 
         TypeError: If an entry is neither an integer nor ``'all'``.
         ValueError: If there is not one entry per stage, or one is smaller than 1.
     """
-    example = '-'.join('4471'[:num_stages])
+    example = '-'.join('4471'[:num_stages] + '1' * (num_stages - 4))
     hint = f"give {num_stages} integers >= 1, or 'all', one per stage, such as '{example}'"
     if value == WHOLE:
         return (WHOLE,) * num_stages

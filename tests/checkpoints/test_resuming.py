@@ -45,9 +45,7 @@ def test_no_sample_of_an_epoch_is_lost(
     assert 0 <= done <= loader.batches
 
 
-@pytest.mark.parametrize(
-    ('iteration', 'said'), [(24, False), (25, True), (8, True), (0, True)]
-)
+@pytest.mark.parametrize(('iteration', 'said'), [(24, False), (25, True), (8, True), (0, True)])
 def test_a_checkpoint_that_says_nothing_goes_on_with_a_whole_epoch(iteration, said):
     done, line = batches_done(None, record(8, 1), epoch=3, iteration=iteration)
     assert done == 0

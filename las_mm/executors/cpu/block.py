@@ -17,7 +17,7 @@ from las_mm.executors.folding import (
 )
 from las_mm.executors.memory import Memory
 from las_mm.executors.torch_rows import TorchExecutor
-from las_mm.layers import DynamicBlock, Executor, Masker, Masks, Run
+from las_mm.layers import DynamicBlock, Executor, Masker, Masks, Run, SqueezeMasker
 from las_mm.ops.native.build import load_native
 
 # Patches of a static block, whose granularity nobody sees: any small number of list entries.
@@ -137,7 +137,9 @@ def pack_block(
     folded = fold_block(block, torch.float32)
     shortcut = None if folded.pool or not folded.shortcut else _plain(folded.shortcut)
     decider, masker, granularity = block.spatial_masker, None, STATIC_GRANULARITY
-    if decider is not None:
+    if isinstance(decider, SqueezeMasker):
+        granularity = decider.granularity  # it decides in PyTorch
+    elif decider is not None:
         weight, bias = decider.difference()
         masker, granularity = (weight, bias.item()), decider.granularity or WHOLE_GRANULARITY
     gate = folded.gate and (_plain(folded.gate.squeeze), _plain(folded.gate.excite))
@@ -151,10 +153,10 @@ def _plain(conv: FoldedConv) -> tuple:
 
 
 def decided_mask(masker: Masker | None, x: Tensor) -> Tensor | None:
-    """The mask to replay, as the extension wants it; None to decide, or without a masker."""
-    if masker is None or masker.decided is None:
+    """The mask that is replayed, or decided outside of the extension, as it wants it; else None."""
+    if masker is None or masker.decided is None and not isinstance(masker, SqueezeMasker):
         return None
-    decided = masker.decided
+    decided = cast(Tensor, masker(x) if masker.decided is None else masker.decided)
     if decided.dtype != torch.float32 or decided.device.type != 'cpu':
         decided = decided.to('cpu', torch.float32)
     return decided if len(decided) == len(x) else decided.expand(len(x), -1, -1, -1).contiguous()

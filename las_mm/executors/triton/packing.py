@@ -154,9 +154,7 @@ def _merge_groups(conv: FoldedConv) -> tuple[Tensor, int]:
     """Block-diagonal weights (C_out, wider group_in, k, k) of as few groups as are wide enough."""
     out_channels, group_in = conv.weight.shape[:2]
     sizes = (size for size in range(1, conv.groups + 1) if conv.groups % size == 0)
-    merged = next(
-        (size for size in sizes if size * group_in >= NARROWEST_GROUP), conv.groups
-    )
+    merged = next((size for size in sizes if size * group_in >= NARROWEST_GROUP), conv.groups)
     wide = conv.weight.new_zeros(out_channels, merged, group_in, *conv.weight.shape[2:])
     member = torch.arange(out_channels) // (out_channels // conv.groups) % merged
     wide[torch.arange(out_channels), member] = conv.weight

@@ -114,9 +114,7 @@ def test_incremental_with_tie_and_decided_masks():
     nn.init.zeros_(backbone.layer1[2].masker.conv.bias)
     backbone.layer1[1].masker.decided = torch.eye(4)[None, None]
     copied = copy.deepcopy(backbone)
-    runner = GraphedBackbone(
-        copied, torch.randn(2, 3, 32, 32), Options(incremental_masker=True)
-    )
+    runner = GraphedBackbone(copied, torch.randn(2, 3, 32, 32), Options(incremental_masker=True))
     assert_same_twice(backbone, runner, (32, 32))
     assert runner.traces[2].mask.all()
 

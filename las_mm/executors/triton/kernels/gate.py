@@ -6,9 +6,7 @@ import triton.language as tl
 from .tile import split_pixel, wait_for_inputs
 
 
-@triton.jit(
-    do_not_specialize=['height', 'width'], do_not_specialize_on_alignment=['count']
-)
+@triton.jit(do_not_specialize=['height', 'width'], do_not_specialize_on_alignment=['count'])
 def sum_active(
     rows,
     pixels,
@@ -97,9 +95,7 @@ def gate_layer(
     tl.store(out + image * OUT + columns, result, mask=valid)
 
 
-@triton.jit(
-    do_not_specialize=['height', 'width'], do_not_specialize_on_alignment=['count']
-)
+@triton.jit(do_not_specialize=['height', 'width'], do_not_specialize_on_alignment=['count'])
 def scale_rows(
     rows,
     pixels,
