@@ -17,9 +17,9 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 HEADER = """# Models
 
-One config a result. **Metrics are the paper's, for reference: none was measured by this project.**
-Latencies are the paper's predictions for the backbone in ms, FLOPs are its averages over the
-validation set in G multiply–accumulates. Made from `configs/metafile.yml` by
+One config a result. **Metrics are those of the source that is named, for reference: none was
+measured by this project.** Latencies are the paper's predictions for the backbone in ms, FLOPs are
+averages over the validation set in G multiply–accumulates. Made from `configs/metafile.yml` by
 `tools/misc/make_model_tables.py`.
 """
 
