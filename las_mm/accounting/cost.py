@@ -42,10 +42,18 @@ class BlockCost:
         Returns:
             A number or (N,), differentiable in the shares.
         """
-        macs: Tensor | float = self.maskers
-        for names, works in groupby(self.works, lambda work: work.runs_at):
-            macs = macs + sum(work.macs for work in works) * prod(shares[name] for name in names)
-        return macs
+        return self.maskers + _macs_at(self.works, shares)
+
+    def skippable(self, shares: Shares) -> Tensor | float:
+        """The part of :meth:`dynamic` that can be skipped: no maskers, no shortcut."""
+        return _macs_at([work for work in self.works if work.runs_at], shares)
+
+
+def _macs_at(works: Sequence[Work], shares: Shares) -> Tensor | float:
+    macs: Tensor | float = 0
+    for names, some in groupby(works, lambda work: work.runs_at):
+        macs = macs + sum(work.macs for work in some) * prod(shares[name] for name in names)
+    return macs
 
 
 def block_cost(block: DynamicBlock, trace: BlockTrace) -> BlockCost:

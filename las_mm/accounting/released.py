@@ -31,6 +31,7 @@ from las_mm.layers import (
     DynamicBlock,
     Masker,
     SpatialMasker,
+    SqueezeMasker,
 )
 
 CODES = ('lasnet', 'laudnet')
@@ -106,7 +107,7 @@ def _batch_share(trace: BlockTrace, runs_at: Sequence[str], learns: bool) -> Ten
 
 
 def _masker_macs(masker: Masker, input_size: tuple[int, int]) -> int:
-    if isinstance(masker, SpatialMasker):
+    if isinstance(masker, SpatialMasker) and not isinstance(masker, SqueezeMasker):
         return 4 * masker.conv.in_channels * prod(masker.grid(input_size))
     if isinstance(masker, ChannelMasker) and masker.linear is not None:
         convolution, linear = masker.conv[0], masker.linear

@@ -19,8 +19,8 @@ from las_mm.layers import (
     DynamicBlock,
     Masker,
     PatchMasker,
-    SpatialMasker,
     SqueezeExcitation,
+    SqueezeMasker,
     convs_of,
 )
 from las_mm.layers.padded_shortcut import PaddedShortcut
@@ -188,13 +188,13 @@ def limit_of(act: nn.Module | None) -> float | None:
 
 # What a block's forward is made of; a subclass with one of its own may compute something else.
 FORWARD = ('forward', 'run_dense', 'compute', 'body', 'identity', 'drop', 'finish')
-MASKERS = (PatchMasker, BranchMasker)
+MASKERS = (PatchMasker, BranchMasker, SqueezeMasker)
 
 
 def is_shipped(masker: Masker) -> bool:
     """Whether a masker decides as its weights say, so that an executor may do it."""
-    known = isinstance(masker, SpatialMasker) and type(masker) in MASKERS
-    return known and not why_not_plain(cast(SpatialMasker, masker).conv, nn.Conv2d)
+    layers = (why_not_plain(part, nn.Conv2d, nn.Linear) for part in masker.children())
+    return type(masker) in MASKERS and not any(layers)
 
 
 def why_not_foldable(block: DynamicBlock, dtype: torch.dtype, channels: bool = False) -> str | None:

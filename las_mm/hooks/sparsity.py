@@ -45,6 +45,9 @@ class SparsityLossHook(ModelLossHook):
             training code; with a latency as target ``'latency_ratio'`` in its place. Rates start
             from the equal ones that give t, see :func:`~las_mm.losses.start_rate`; with a latency,
             from those that meet it.
+        counted: Whose FLOPs make up L_FLOPs and ``'flops_ratio'``: the whole ``'network'``, or only
+            ``'branches'``, as in DynConv: the convolutions that skip pixels, without stem,
+            shortcuts, maskers and classifier, and the dilated pixels without a gradient.
         duration: Share of training after which the bounds are open.
         by_epoch: Whether the bounds move once per epoch instead of every iteration.
         as_released: Whether to count and to differentiate as the authors' training code does, see
@@ -76,8 +79,9 @@ class SparsityLossHook(ModelLossHook):
         by_epoch: bool | None = None,
         as_released: bool | str = False,
         backbone: str | None = None,
+        counted: str = 'network',
     ) -> None:
-        self.target = make_target(target, as_released)
+        self.target = make_target(target, as_released, counted)
         check_number('alpha', alpha, lambda a: a >= 0, '>= 0, 10 in the paper')
         check_number('duration', duration, lambda d: 0 < d <= 1, 'in (0, 1], such as 0.33')
         allowed = ('activation_rate', f'{self.target.name}_ratio')

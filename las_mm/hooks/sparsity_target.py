@@ -14,6 +14,7 @@ from las_mm.checks import check_number
 from las_mm.config.input_size import configured_input_size
 from las_mm.latency.description import require_description
 from las_mm.latency.fit import fit_latency, uniform_shares
+from las_mm.layers import DILATED
 from las_mm.models import DynamicBackbone
 from latency_predictor import LatencyModel
 
@@ -109,6 +110,30 @@ def flops_ratios(forwards: list[Forward]) -> tuple[Tensor, Tensor]:
     return torch.cat(network).mean(), torch.cat(blocks, 1).mean(1)
 
 
+class BranchTarget(FlopsTarget):
+    """t = Σ F_dyn / Σ F_stat of the convolutions that skip pixels (DynConv)."""
+
+    def ratios(self, forwards: list[Forward]) -> tuple[Tensor, Tensor]:
+        return branch_ratios(forwards)
+
+
+def branch_ratios(forwards: list[Forward]) -> tuple[Tensor, Tensor]:
+    """As :func:`flops_ratios`, of what blocks can skip alone; dilated pixels have no gradient."""
+    active, static = [], []  # (blocks, images) of each forward
+    for forward in forwards:
+        both = zip(forward.cost.blocks, forward.traces, strict=True)
+        pairs = [(cost, _half_detached(trace.shares)) for cost, trace in both]
+        active.append(torch.stack([torch.as_tensor(cost.skippable(s)) for cost, s in pairs]))
+        whole = [float(cost.skippable(dict.fromkeys(s, 1.0))) for cost, s in pairs]
+        static.append(active[-1].new_tensor(whole)[:, None].expand_as(active[-1]))
+    spent, full = torch.cat(active, 1).sum(1), torch.cat(static, 1).sum(1)
+    return spent.sum() / full.sum(), spent / full
+
+
+def _half_detached(shares: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: s.detach() if name == DILATED else s for name, s in shares.items()}
+
+
 class LatencyTarget(Target):
     """t = ℓ_dyn / ℓ_stat of the backbone on a device, as predicted (Sec. 3.3).
 
@@ -178,12 +203,18 @@ def _solve(ratio: Callable[[float], Tensor], target: float, steps: int = 20) -> 
     return (low + high) / 2
 
 
-def make_target(target: float | Mapping[str, Any], as_released: bool | str = False) -> Target:
+COUNTED = {'network': FlopsTarget, 'branches': BranchTarget}
+
+
+def make_target(
+    target: float | Mapping[str, Any], as_released: bool | str = False, counted: str = 'network'
+) -> Target:
     """The target that an option asks for: a number for FLOPs, a mapping for latency.
 
     Args:
         target: The option.
         as_released: Whose code is to count the FLOPs, False for the exact count.
+        counted: Of what FLOPs are counted.
 
     Raises:
         TypeError, ValueError: If one of them is not one of the allowed ones.
@@ -191,11 +222,17 @@ def make_target(target: float | Mapping[str, Any], as_released: bool | str = Fal
     if as_released not in (False, True, *CODES):
         allowed = ', '.join(map(repr, (False, True, *CODES)))
         raise ValueError(f'as_released: got {as_released!r}; choose one of {allowed}')
-    if isinstance(target, Mapping):
-        if as_released:
-            raise ValueError(
-                'as_released: is about FLOPs, and the target is a latency; leave one of them out'
-            )
-        return LatencyTarget(target)
-    code = CODES[-1] if as_released is True else as_released or None
-    return FlopsTarget(target, code)
+    if counted not in COUNTED:
+        raise ValueError(f'counted: got {counted!r}; choose one of {", ".join(COUNTED)}')
+    if as_released and counted != 'network':
+        raise ValueError(f'counted: got {counted!r} with as_released; leave one of them out')
+    if not isinstance(target, Mapping):
+        code = CODES[-1] if as_released is True else as_released or None
+        return COUNTED[counted](target, code)
+    if as_released:
+        raise ValueError(
+            'as_released: is about FLOPs, and the target is a latency; leave one of them out'
+        )
+    if counted != 'network':
+        raise ValueError(f'counted: got {counted!r} with a latency as target; leave it out')
+    return LatencyTarget(target)

@@ -48,8 +48,9 @@ class InferenceStage(StandIn):
 
     def _run_blocks(self, x: Tensor, private: bool) -> Tensor:
         """One block after another, each where its hooks can see it."""
-        for block in self.children():
-            watched = is_watched(block)
-            x = block(x, private=private and not watched)
-            private = not watched
+        signed = False  # whether the block before leaves negative values
+        for block in cast(list[DynamicBlock], list(self.children())):
+            watched, linear = is_watched(block), block.branch.act_after is None
+            x = block(x, private=private and not watched and (linear or not signed))
+            private, signed = not watched, linear
         return x

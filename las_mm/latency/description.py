@@ -58,8 +58,8 @@ def require_description(backbone: DynamicBackbone, input_size: Size) -> NetworkS
     if network is None:
         raise ValueError(
             f'backbone: the latency predictor has no model of {backbone.title}, which has static '
-            'blocks among the dynamic ones or more than two convolutions larger than 1x1 in a block; take '
-            'another backbone, or a share of FLOPs as target'
+            'blocks among the dynamic ones or more than two convolutions larger than 1x1 in a '
+            'block; take another backbone, or a share of FLOPs as target'
         )
     return network
 

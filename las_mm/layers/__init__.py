@@ -9,6 +9,7 @@ from .executor import Executor, Masks, Run
 from .gated_block import GatedBlock
 from .maskers import BranchMasker, Masker, PatchMasker, SpatialMasker, UnevenPatchMasker
 from .squeeze_excitation import SqueezeExcitation
+from .squeeze_masker import SqueezeMasker, make_masker
 from .trace import BlockTrace
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     'Run',
     'SpatialMasker',
     'SqueezeExcitation',
+    'SqueezeMasker',
     'Step',
     'UnevenPatchMasker',
     'Work',
@@ -40,4 +42,5 @@ __all__ = [
     'check_channel_masker',
     'conv_macs',
     'convs_of',
+    'make_masker',
 ]

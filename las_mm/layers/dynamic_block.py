@@ -1,12 +1,12 @@
 """What makes a residual block dynamic, whichever framework the block comes from (Sec. 3.2)."""
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from las_mm.ops import WHOLE, conv_size
+from las_mm.ops import conv_size
 from las_mm.ops.fork import fork
 from las_mm.ops.masked_sum import masked_sum_relu
 
@@ -14,13 +14,13 @@ from .branch import Branch
 from .channel_masker import ChannelMasker
 from .executed_block import ExecutedBlock
 from .executor import Masks
-from .maskers import BranchMasker, Masker, PatchMasker, SpatialMasker, UnevenPatchMasker
+from .maskers import BranchMasker, Masker, PatchMasker, SpatialMasker
 from .numbering import number_block
+from .squeeze_masker import make_masker
 from .untracked import untracked
 
 # Attributes, and so parts of state-dict names, of a block's maskers.
 MASKERS = ('masker', 'branch_masker', 'channel_masker')
-GRIDS = {'fixed': PatchMasker, 'adaptive': UnevenPatchMasker}
 
 
 class DynamicBlock(ExecutedBlock):
@@ -67,8 +67,7 @@ class DynamicBlock(ExecutedBlock):
         stage: int = 0,
         channel_groups: int | None = None,
         channel_masker: dict | None = None,
-        grid: str = 'fixed',
-        **masker: float,
+        **masker: Any,
     ) -> None:
         """Give the block its maskers.
 
@@ -80,23 +79,18 @@ class DynamicBlock(ExecutedBlock):
             channel_groups: G, channels of a group of those between the convolutions; None to
                 compute every channel.
             channel_masker: Further arguments of :class:`~las_mm.layers.ChannelMasker`.
-            grid: ``'fixed'`` patches of S×S pixels, or ``'adaptive'`` ones, see
-                :class:`~las_mm.layers.UnevenPatchMasker`.
-            masker: Further arguments of :class:`~las_mm.layers.SpatialMasker`.
+            masker: ``kind`` and further arguments of :func:`~las_mm.layers.make_masker`.
 
         Raises:
-            ValueError: If G does not divide the channels between the convolutions, or ``grid`` is
-                neither.
+            ValueError: If G does not divide the channels between the convolutions, or a masker has
+                no such option.
         """
-        if grid not in GRIDS:
-            raise ValueError(f'masker.grid: got {grid!r}; choose one of {", ".join(GRIDS)}')
         self.name, self.stage = name, stage
         branch = self.branch
         channels = branch.steps[0].op.in_channels
-        if granularity == WHOLE:
-            self.branch_masker = BranchMasker(channels, **masker)
-        elif granularity is not None:
-            self.masker = GRIDS[grid](channels, int(granularity), branch.stride, **masker)
+        if granularity is not None:
+            made = make_masker(granularity, channels, branch.stride, **masker)
+            setattr(self, 'branch_masker' if isinstance(made, BranchMasker) else 'masker', made)
         if channel_groups is not None:
             inner, options = branch.inner_channels, channel_masker or {}
             if inner % channel_groups:

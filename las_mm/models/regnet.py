@@ -116,7 +116,9 @@ class LASRegNetMixin(DynamicBackbone):
         **kwargs: Any,
     ) -> None:
         super().__init__(arch, **kwargs)
-        masker = {'keep_bias': 10.0, **(masker or {})}
+        masker = dict(masker or {})
+        if masker.get('kind', 'pool') == 'pool':
+            masker.setdefault('keep_bias', 10.0)
         self.make_dynamic(
             granularity, executor, freeze_maskers, masker, channel_groups, channel_masker
         )

@@ -40,11 +40,11 @@ class ResNetCIFAR(ResNet_CIFAR):
         ValueError: If an option is not one of the allowed ones.
     """
 
-    arch_settings = {**ResNet_CIFAR.arch_settings, **NARROW}
+    arch_settings = {**NARROW, **ResNet_CIFAR.arch_settings}
 
     def __init__(self, depth: int, shortcut: str = 'B', **kwargs: Any) -> None:
         if depth not in self.arch_settings:
-            allowed = ', '.join(map(str, sorted(self.arch_settings)))
+            allowed = ', '.join(map(str, self.arch_settings))
             raise ValueError(f'depth: got {depth!r}; choose one of {allowed}')
         if shortcut not in SHORTCUTS:
             raise ValueError(f'shortcut: got {shortcut!r}; choose one of {", ".join(SHORTCUTS)}')

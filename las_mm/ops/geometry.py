@@ -35,7 +35,7 @@ def parse_granularity(
         TypeError: If an entry is none of these.
         ValueError: If there is not one entry per stage, or one is smaller than 1.
     """
-    example = '-'.join('4471'[:num_stages])
+    example = '-'.join('4471'[:num_stages] + '1' * (num_stages - 4))
     others = ''.join(f', {word!r}' for word in words)
     hint = f"give {num_stages} integers >= 1{others} or None, one per stage, such as '{example}'"
     entries = _entries(value, words, num_stages)

@@ -16,13 +16,15 @@ from las_mm.ops import parse_granularity
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted(path.name for path in (ROOT / 'configs').glob('*.py'))
 DEMOS = [name for name in CONFIGS if 'demo' in name]
-CLASSIFIERS = [name for name in CONFIGS if name.endswith('_imagenet.py')]
+# Those by the paper's recipe; DynConv with its own masker has its own.
+CLASSIFIERS = [n for n in CONFIGS if n.endswith('_imagenet.py') and '_squeeze_' not in n]
 # Millions of parameters and G multiply-accumulates at 224x224, as torchvision publishes them.
 KNOWN = {
     'r50': (25.557032, 4.089),
     'r101': (44.549160, 7.801),
     'regnety-400mf': (4.344144, 0.402),
     'regnety-800mf': (6.432512, 0.834),
+    'mobilenetv2': (3.504872, 0.301),
 }
 
 
@@ -129,13 +131,14 @@ def test_config_does_what_its_name_says(name, monkeypatch):
     with MODELS.switch_scope_and_registry(cfg.default_scope) as registry:
         assert issubclass(registry.get(cfg.model.backbone.type), DynamicBackbone)
     s_net, groups = cfg.model.backbone.granularity, cfg.model.backbone.get('channel_groups')
-    assert len(parse_granularity(s_net)) == 4
+    stages = {'LASMobileNetV2': 5, 'LASResNetCIFAR': 3}.get(cfg.model.backbone.type, 4)
+    assert len(parse_granularity(s_net, stages)) == stages
     if groups is not None:
         assert (s_net, f'channel-{groups.replace("-", "")}' in name) == (None, True)
     elif s_net == 'all':
         assert '_layer_' in name
     else:
-        assert s_net in name or (name.startswith('dynconv') and s_net == '1-1-1-1')
+        assert s_net in name or (name.startswith('dynconv') and set(s_net) == set('1-'))
     hooks = {hook['type']: HOOKS.build(hook) for hook in cfg.custom_hooks}
     assert {'GumbelTemperatureHook', 'LatencyReportHook', 'SafeCheckpointHook'} <= set(hooks)
     (target,) = [hook['target'] for hook in cfg.custom_hooks if 'target' in hook]
@@ -154,6 +157,7 @@ def test_config_does_what_its_name_says(name, monkeypatch):
         'las_r101_1-1-1-1_t-0.5_imagenet.py',
         'las_regnety-400mf_4-4-2-1_t-0.5_imagenet.py',
         'las_regnety-800mf_4-4-2-1_t-0.5_imagenet.py',
+        'las_mobilenetv2_4-4-2-2-1_t-0.5_imagenet.py',
     ],
 )
 def test_static_size_is_the_known_one(name):
@@ -197,3 +201,19 @@ def test_recipe_of_coco(name):
     assert hook.start == 0.1
     assert hook.get('end') is None
     assert cfg.model.backbone.init_cfg.checkpoint == 'torchvision://resnet101'
+
+
+@pytest.mark.parametrize('name', [name for name in CONFIGS if '_squeeze_' in name])
+def test_recipe_of_dynconv(name):
+    """Its masker, loss, temperatures by epoch, and noise for four fifths of the training."""
+    cfg = load(name)
+    assert cfg.model.backbone.masker == dict(kind='squeeze')
+    assert set(cfg.model.backbone.granularity) == set('1-')
+    hooks = {hook['type']: HOOKS.build(hook) for hook in cfg.custom_hooks}
+    loss, tau = hooks['SparsityLossHook'], hooks['GumbelTemperatureHook']
+    assert (loss.alpha, loss.bounds, loss.bounded, loss.by_epoch) == (10, True, 'flops_ratio', True)
+    epochs = cfg.train_cfg.max_epochs
+    quiet = [epoch for epoch in range(epochs) if epoch / epochs >= tau.noise_until]
+    assert tau.by_epoch and quiet[0] == 0.8 * epochs + 1
+    found = [tau.temperature(epoch / epochs) for epoch in (0, epochs // 2, epochs - 1)]
+    assert found == ([1, 1, 1] if 'cifar10' in name else [5, 2.5, 1])

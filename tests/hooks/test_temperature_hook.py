@@ -84,3 +84,15 @@ def test_a_static_model_is_refused():
     static = build_model(KINDS['classifier']('ResNet'))
     with pytest.raises(ValueError, match='ImageClassifier has no dynamic backbone; use backbone='):
         temperature_at(GumbelTemperatureHook(), static, 0)
+
+
+def test_steps_take_the_place_of_the_schedule():
+    hook = GumbelTemperatureHook(start=5.0, steps=[(0.3, 2.5), (0.6, 1.0)])
+    found = [hook.temperature(progress) for progress in (0, 0.29, 0.3, 0.59, 0.6, 1)]
+    assert found == [5, 5, 2.5, 2.5, 1, 1]
+    for wrong in ([(0.6, 1.0), (0.3, 2.0)], [(0.3, 0.0)], [(2, 1.0)], [(0.3, 1.0), (0.3, 2.0)]):
+        with pytest.raises(ValueError, match='steps: got'):
+            GumbelTemperatureHook(steps=wrong)
+    for wrong in ('0.3', [0.3], [(0.3,)], 7):
+        with pytest.raises(TypeError, match='steps: got'):
+            GumbelTemperatureHook(steps=wrong)

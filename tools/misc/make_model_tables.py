@@ -17,10 +17,10 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 HEADER = """# Models
 
-One config a result. **Metrics are the papers', for reference: none was measured by this project.**
-"paper, Table" is LASNet's, "paper (figure)" is read off LAUDNet's main figure. Latencies are the
-papers' predictions for the backbone in ms, FLOPs their averages over the validation set in G
-multiply–accumulates. Made from `configs/metafile.yml` by
+One config a result. **Metrics are those of the source that is named, for reference: none was
+measured by this project.** "paper, Table" is LASNet's, "paper (figure)" is read off LAUDNet's main
+figure. Latencies are the papers' predictions for the backbone in ms, FLOPs their averages over the
+validation set in G multiply–accumulates. Made from `configs/metafile.yml` by
 `tools/misc/make_model_tables.py`.
 """
 

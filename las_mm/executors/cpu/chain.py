@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.modules.module import _has_any_global_hook
 
 from las_mm.executors.content import Content, hooks_of
-from las_mm.layers import DynamicBlock
+from las_mm.layers import DynamicBlock, SqueezeMasker
 from las_mm.ops import conv_size
 from las_mm.ops.gradients import is_recorded, wants_gradients
 from las_mm.ops.native.build import load_native
@@ -109,6 +109,11 @@ def why_not_chain(blocks: Sequence[DynamicBlock], x: Tensor) -> str | None:
         prepared = _prepare(block, x)
         if isinstance(prepared, str):
             return prepared
+        if isinstance(block.spatial_masker, SqueezeMasker):
+            return f'block {block.name} decides in PyTorch'
+        ends = (blocks[0].branch.act_after is None, block.branch.act_after is None)
+        if len(set(ends)) > 1:
+            return f'block {block.name} leaves other signs than the blocks before it'
         if index > 0 and prepared.pooled is not None:
             return f'block {block.name} pools its shortcut'
     return None

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from las_mm.executors.folding import FoldedBlock, FoldedConv, activations, fold_block
-from las_mm.layers import DynamicBlock, SpatialMasker
+from las_mm.layers import DynamicBlock, SpatialMasker, SqueezeMasker
 from las_mm.ops.native.build import load_native
 
 # Patches of a static block, whose granularity nobody sees: any small number of list entries.
@@ -81,6 +81,8 @@ def deciding(block: DynamicBlock) -> tuple[tuple[Tensor, float] | None, int]:
     masker = block.spatial_masker
     if masker is None:
         return None, STATIC_GRANULARITY
+    if isinstance(masker, SqueezeMasker):
+        return None, masker.granularity  # it decides in PyTorch
     weight, bias = masker.difference()
     return (weight, bias.item()), masker.granularity or WHOLE_GRANULARITY
 
@@ -91,10 +93,10 @@ def plain(conv: FoldedConv) -> tuple:
 
 
 def decided_mask(masker: SpatialMasker | None, x: Tensor) -> Tensor | None:
-    """The mask to replay, as the extension wants it; None to decide, or without a masker."""
-    if masker is None or masker.decided is None:
+    """The mask that is replayed, or decided outside of the extension, as it wants it; else None."""
+    if masker is None or masker.decided is None and not isinstance(masker, SqueezeMasker):
         return None
-    decided = masker.decided
+    decided = cast(Tensor, masker(x) if masker.decided is None else masker.decided)
     if decided.dtype != torch.float32 or decided.device.type != 'cpu':
         decided = decided.to('cpu', torch.float32)
     return decided if len(decided) == len(x) else decided.expand(len(x), -1, -1, -1).contiguous()

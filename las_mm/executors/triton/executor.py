@@ -17,7 +17,7 @@ from las_mm.executors.folding import (
 )
 from las_mm.executors.memory import Memory
 from las_mm.executors.torch_rows import TorchExecutor
-from las_mm.layers import DynamicBlock, Executor, Masker, Masks, Run
+from las_mm.layers import DynamicBlock, Executor, Masker, Masks, Run, SqueezeMasker
 from las_mm.layers.numbering import numbered_block
 from las_mm.ops import conv_size, grid_size
 
@@ -114,6 +114,8 @@ def _pack(block: DynamicBlock, dtype: torch.dtype) -> 'PackedBlock | str':
 def _why_not_kernels(block: DynamicBlock, dtype: torch.dtype) -> str | None:
     if reason := why_not_foldable(block, dtype):
         return reason
+    if isinstance(block.spatial_masker, SqueezeMasker):
+        return 'its kernels decide by the mean of a patch, not as a SqueezeMasker does'
     if any(not isinstance(act, nn.ReLU) for act in activations(block.branch)):
         return 'its kernels end in a ReLU, and the block does not'
     return None
