@@ -1,9 +1,7 @@
 # LAS-MobileNetV2 SSDLite on COCO, S_net = 4-4-2-2-1, t = 0.6, on top of mmdet's recipe.
 # The paper has no such row.
-_base_ = [
-    'mmdet::ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py',
-    './_base_/las_coco.py',
-]
+_base_ = 'mmdet::ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py'
+custom_imports = dict(imports=['las_mm'])
 load_from = (
     'https://download.openmmlab.com/mmdetection/v2.0/ssd/ssdlite_mobilenetv2_scratch_600e_coco/'
     'ssdlite_mobilenetv2_scratch_600e_coco_20210629_110627-974d9307.pth'

@@ -48,4 +48,4 @@ def test_every_result_is_in_the_index_and_says_whose_numbers_it_shows(repo_root)
         assert groups is None or f'channel-{groups.replace("-", "")}' in model['Name']
         for result in model['Results']:
             assert ('Metrics' in result) == ('Source' in result)
-            assert result.get('Source', 'paper').startswith('paper')
+            assert result.get('Source', 'paper').startswith(('paper', 'DynConv', 'LAUDNet'))
