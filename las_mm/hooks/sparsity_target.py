@@ -42,7 +42,8 @@ class Target(ABC):
         Args:
             model: The model.
             runner: What trains it.
-            backbone: Name of the backbone to pull there, see :func:`learning_backbone`.
+            backbone: Name of the backbone to pull there, see
+                :func:`~las_mm.hooks.learning.learning_backbone`.
         """
         self.model, self.backbone = model, learning_backbone(model, backbone)
 

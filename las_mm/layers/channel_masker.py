@@ -110,7 +110,7 @@ class ChannelMasker(Masker):
                 logits.fill_(bias)
 
     def logits(self, x: Tensor, pooled: Tensor | None = None) -> Tensor:
-        """(N, C, H, W) -> (N, 2, K); see :meth:`Masker.logits`."""
+        """(N, C, H, W) -> (N, 2, K); see :meth:`~las_mm.layers.Masker.logits`."""
         with torch.autocast(x.device.type, enabled=False):
             x = x.to(self.dtype)
             if self.linear is None:

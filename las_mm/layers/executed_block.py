@@ -31,7 +31,7 @@ class ExecutedBlock(TracedBlock):
         raise NotImplementedError
 
     def forward(self, x: Tensor, private: bool = False) -> Tensor:
-        """Run the block; :attr:`trace` then says what it did.
+        """Run the block; ``trace`` then says what it did.
 
         Args:
             x: (N, C, H, W).

@@ -41,7 +41,7 @@ class TracedBlock(nn.Module):
         raise NotImplementedError
 
     def remember(self, masks: Masks, input_size: tuple[int, int], images: int) -> None:
-        """Keep what the maskers decided for :attr:`trace`.
+        """Keep what the maskers decided for ``trace``.
 
         Args:
             masks: The coarse masks of :attr:`maskers`.

@@ -30,7 +30,8 @@ class LASInvertedResidual(InvertedResidualBlock, InvertedResidual):
 
 @MODELS.register_module()
 class LASMobileNetV2(LASMobileNetV2Mixin, MobileNetV2):
-    """LAS-MobileNetV2 for mmdet; the arguments are those of :class:`LASMobileNetV2Mixin`.
+    """LAS-MobileNetV2 for mmdet; its arguments:
+    :class:`~las_mm.models.mobilenet.LASMobileNetV2Mixin`.
 
     Example:
         >>> LASMobileNetV2(granularity='4-4-2-2-1', out_indices=(2, 4, 6))

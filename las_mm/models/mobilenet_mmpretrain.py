@@ -21,7 +21,8 @@ class LASInvertedResidual(InvertedResidualBlock, InvertedResidual):
 
 @MODELS.register_module()
 class LASMobileNetV2(LASMobileNetV2Mixin, MobileNetV2):
-    """LAS-MobileNetV2 for mmpretrain; the arguments are those of :class:`LASMobileNetV2Mixin`.
+    """LAS-MobileNetV2 for mmpretrain; its arguments:
+    :class:`~las_mm.models.mobilenet.LASMobileNetV2Mixin`.
 
     Example:
         >>> LASMobileNetV2(granularity='4-4-2-2-1')

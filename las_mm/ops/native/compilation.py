@@ -13,11 +13,22 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
+
+# Held while a compiler is started, and by whoever forks.
+_starting = threading.RLock()
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(
+        before=_starting.acquire,
+        after_in_parent=_starting.release,
+        after_in_child=_starting.release,
+    )
 
 FOLDER = Path(__file__).parent / 'csrc'
 NAME = '_native'
@@ -149,16 +160,20 @@ def _jobs() -> int:
 def _run(command: list[str], folder: Path) -> None:
     """Run a compiler; its own temporary files go to the folder, too."""
     environment = {**os.environ, 'TMPDIR': str(folder), 'LC_ALL': 'C'}
+    options: dict[str, Any] = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, errors='replace'
-        )
+        # A child forked in between would hold an end of the pipes that Popen makes, and wait for
+        # this build, which would wait for that end to be closed.
+        with _starting:
+            process = subprocess.Popen(
+                command, cwd=folder, env=environment, errors='replace', **options
+            )
     except OSError as error:  # PATH has it, and it is no program
         raise RuntimeError(f'{command[0]}: {error.strerror}') from error
-    if done.returncode == 0:
+    said = process.communicate()[0].strip()
+    if process.returncode == 0:
         return
-    said = (done.stderr + done.stdout).strip()
     if any(text in said for text in NO_ROOM):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
-    lines = said.splitlines() or [f'{command[0]} ended with {done.returncode}']
+    lines = said.splitlines() or [f'{command[0]} ended with {process.returncode}']
     raise RuntimeError(next((line for line in lines if 'error' in line), lines[-1]).strip())
