@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
 
 from las_mm.accounting import NetworkCost, block_cost
 from las_mm.executors import find_executor
@@ -15,6 +13,7 @@ from las_mm.ops import parse_granularity
 
 from .checkpoint_fit import check_fit
 from .framework_backbone import Backbone
+from .layout import restore_layout
 
 Stage = Sequence[DynamicBlock]
 Grains = int | str | None | Sequence[int | str | None]
@@ -207,27 +206,6 @@ class DynamicBackbone(Backbone):
             for block in stage:
                 for masker in block.maskers if isinstance(block, DynamicBlock) else ():
                     masker.requires_grad_(True).train(self.training)
-
-
-def restore_layout(backbone: DynamicBackbone, args: tuple, outs: Any) -> Any:
-    """Give what leaves a backbone the memory layout that its dense forward would give it.
-
-    Executors compute in channels-last memory, which not every operator that comes next can read:
-    compiled ones of mmcv take any tensor for a contiguous one. A forward hook, so that no subclass
-    can forget it.
-    """
-    if backbone.any_layout or not args or not isinstance(args[0], Tensor):
-        return outs
-    weight = next((p for p in backbone.parameters() if p.dim() == 4), args[0])
-    if any(is_channels_last(tensor) for tensor in (args[0], weight)):
-        return outs
-    return tree_map_only(Tensor, Tensor.contiguous, outs)
-
-
-def is_channels_last(tensor: Tensor) -> bool:
-    """Whether a tensor is in channels-last memory and in no other."""
-    last = tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
-    return last and not tensor.is_contiguous()
 
 
 def size_after(layer: StemLayer, size: tuple[int, int]) -> tuple[int, int]:

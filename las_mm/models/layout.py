@@ -1,0 +1,28 @@
+"""The memory layout of what leaves a backbone."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+
+
+def restore_layout(backbone: nn.Module, args: tuple, outs: Any) -> Any:
+    """Give what leaves a backbone the memory layout that its dense forward would give it.
+
+    Executors compute in channels-last memory, which not every operator that comes next can read:
+    compiled ones of mmcv take any tensor for a contiguous one. A forward hook, so that no subclass
+    can forget it.
+    """
+    if backbone.any_layout or not args or not isinstance(args[0], Tensor):
+        return outs
+    weight = next((p for p in backbone.parameters() if p.dim() == 4), args[0])
+    if any(is_channels_last(tensor) for tensor in (args[0], weight)):
+        return outs
+    return tree_map_only(Tensor, Tensor.contiguous, outs)
+
+
+def is_channels_last(tensor: Tensor) -> bool:
+    """Whether a tensor is in channels-last memory and in no other."""
+    last = tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    return last and not tensor.is_contiguous()
