@@ -2,9 +2,10 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
+
+from las_mm.ops.layout import is_channels_last, to_contiguous
 
 
 def restore_layout(backbone: nn.Module, args: tuple, outs: Any) -> Any:
@@ -19,10 +20,4 @@ def restore_layout(backbone: nn.Module, args: tuple, outs: Any) -> Any:
     weight = next((p for p in backbone.parameters() if p.dim() == 4), args[0])
     if any(is_channels_last(tensor) for tensor in (args[0], weight)):
         return outs
-    return tree_map_only(Tensor, Tensor.contiguous, outs)
-
-
-def is_channels_last(tensor: Tensor) -> bool:
-    """Whether a tensor is in channels-last memory and in no other."""
-    last = tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
-    return last and not tensor.is_contiguous()
+    return tree_map_only(Tensor, to_contiguous, outs)

@@ -1,6 +1,7 @@
 // What Python sees: packed blocks, chains of them, stems, and the instruction sets at hand.
 #include <torch/csrc/utils/pybind.h>
 
+#include "layout.h"
 #include "py_chain.h"
 #include "py_channels.h"
 #include "py_stem.h"
@@ -97,6 +98,8 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
            pybind11::arg("slots"), pybind11::arg("empty"))
       .def("unchanged", &las::Watch::unchanged);
   las::define_training(module);
+  module.def("to_contiguous", &las::to_contiguous, pybind11::arg("x"),
+             pybind11::call_guard<pybind11::gil_scoped_release>());
   las::survive_forks();
   module.attr("build_key") = LAS_STRING(LAS_BUILD_KEY);
   module.def("float32_isas", &las::isas<float>);

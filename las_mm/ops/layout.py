@@ -1,0 +1,43 @@
+"""Features from the memory that executors compute in to the one that other operators expect."""
+
+import torch
+from torch import Tensor
+
+from .gradients import is_recorded
+from .native.build import load_native
+
+
+def to_contiguous(x: Tensor) -> Tensor:
+    """``x.contiguous()``, on a CPU by native code where it can, a third of the time of PyTorch's.
+
+    Args:
+        x: Of any size and kind.
+
+    Returns:
+        Itself if it is contiguous, else a copy.
+    """
+    if is_plain_channels_last(x) and not (is_recorded() or torch.compiler.is_compiling()):
+        native, _ = load_native()
+        if native is not None:
+            return native.to_contiguous(x)
+    return x.contiguous()
+
+
+def is_plain_channels_last(x: Tensor) -> bool:
+    """Whether native code may copy it: no other kind of tensor, and nothing that records."""
+    return (
+        type(x) is Tensor
+        and x.device.type == 'cpu'
+        and x.layout is torch.strided
+        and is_channels_last(x)
+        and x.is_floating_point()
+        and x.element_size() in (2, 4)
+        and not (x.requires_grad and torch.is_grad_enabled())
+        and not x.is_neg()
+    )
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Whether a tensor is in channels-last memory and in no other."""
+    last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    return last and not x.is_contiguous()
