@@ -1,22 +1,8 @@
 # DynConv in ResNet-32 on CIFAR-10 by its own recipe (Verelst and Tuytelaars), s = 0.7.
-_base_ = './_base_/cifar10.py'
+_base_ = './r32_cifar10.py'
 
 model = dict(
-    type='ImageClassifier',
-    backbone=dict(
-        type='LASResNetCIFAR',
-        depth=32,
-        shortcut='B',
-        granularity='1-1-1',
-        masker=dict(kind='squeeze'),
-    ),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(
-        type='LinearClsHead',
-        num_classes=10,
-        in_channels=64,
-        loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
-    ),
+    backbone=dict(type='LASResNetCIFAR', granularity='1-1-1', masker=dict(kind='squeeze'))
 )
 custom_hooks = [
     *_base_.dynconv_hooks,

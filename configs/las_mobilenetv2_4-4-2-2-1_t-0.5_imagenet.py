@@ -2,24 +2,13 @@
 # recipe of Appendix B.2. The paper has no MobileNetV2.
 # At 224x224 nearly half of the MACs lie in blocks without a shortcut, which always run: no target
 # below 0.49 can be reached.
-_base_ = './_base_/imagenet.py'
+_base_ = './mobilenetv2_imagenet.py'
 load_from = (
     'https://download.openmmlab.com/mmclassification/v0/mobilenet_v2/'
     'mobilenet_v2_batch256_imagenet_20200708-3b2dc3af.pth'
 )
 
-model = dict(
-    type='ImageClassifier',
-    backbone=dict(type='LASMobileNetV2', granularity='4-4-2-2-1'),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(
-        type='LinearClsHead',
-        num_classes=1000,
-        in_channels=1280,
-        loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
-        topk=(1, 5),
-    ),
-)
+model = dict(backbone=dict(type='LASMobileNetV2', granularity='4-4-2-2-1'))
 custom_hooks = [
     *_base_.las_hooks,
     dict(type='SparsityLossHook', target=0.5),

@@ -1,21 +1,9 @@
 # LAUD-RegNetY-400MF on ImageNet, channel-2222, t = 0.6, LAUDNet's recipe.
-_base_ = './_base_/laud_imagenet.py'
+_base_ = './regnety-400mf_imagenet.py'
 load_from = 'checkpoints/regnety-400mf_torchvision.pth'  # see regnety-400mf_imagenet.py
 
-model = dict(
-    type='ImageClassifier',
-    backbone=dict(
-        type='LASRegNet', arch='regnety_400mf', granularity=None, channel_groups='2-2-2-2'
-    ),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(
-        type='LinearClsHead',
-        num_classes=1000,
-        in_channels=440,
-        loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
-        topk=(1, 5),
-    ),
-)
+model = dict(backbone=dict(type='LASRegNet', granularity=None, channel_groups='2-2-2-2'))
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(masker=dict(lr_mult=1.0))))
 custom_hooks = [
     *_base_.las_hooks,
     dict(type='SparsityLossHook', target=0.6, as_released=True),
