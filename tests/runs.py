@@ -85,20 +85,26 @@ def runner_of(
 ) -> Runner:
     """A training of a tiny model; by default a classifier, for four iterations an epoch."""
     checkpoint = {'interval': 1, **options.pop('checkpoint', {})}
+    model = options.pop('model', None)
+    loader = dict(
+        batch_size=batch_size,
+        num_workers=0,
+        dataset=samples() if dataset is None else dataset,
+        sampler=dict(type=f'{"Infinite" if infinite else "Default"}Sampler', shuffle=True),
+        collate_fn=dict(type='default_collate' if kind == 'classifier' else 'pseudo_collate'),
+    )
     runner = Runner(
-        model=build_model(KINDS[kind]()),
+        model=build_model(KINDS[kind]()) if model is None else model,
         work_dir=str(work_dir),
-        train_dataloader=dict(
-            batch_size=batch_size,
-            num_workers=0,
-            dataset=samples() if dataset is None else dataset,
-            sampler=dict(type=f'{"Infinite" if infinite else "Default"}Sampler', shuffle=True),
-            collate_fn=dict(type='default_collate' if kind == 'classifier' else 'pseudo_collate'),
-        ),
+        train_dataloader=loader | options.pop('loader', {}),
         train_cfg=options.pop('train_cfg', dict(by_epoch=True, max_epochs=epochs)),
         optim_wrapper=dict(
             optimizer=options.pop('optimizer', dict(type='SGD', lr=0.01, momentum=0.9)),
-            paramwise_cfg=dict(custom_keys=dict(masker=dict(lr_mult=masker_lr_mult))),
+            paramwise_cfg=dict(
+                custom_keys=dict(masker=dict(lr_mult=masker_lr_mult))
+                | options.pop('custom_keys', {}),
+                bypass_duplicate=True,  # SwAV's neck has one norm under two names
+            ),
             clip_grad=dict(max_norm=10),
             **options.pop('optim_wrapper', {}),
         ),

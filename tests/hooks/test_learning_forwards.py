@@ -4,32 +4,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from detectors import backbone, batch, build_model, classifier, scope, two_stage
+from detectors import batch, build_model, classifier, scope, two_stage
 from mmengine.config import ConfigDict
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import MODELS
 from mmengine.runner.activation_checkpointing import turn_on_activation_checkpointing
 from mmpretrain.models import ImageClassifier
 from networks import undecided
+from self_supervised import BACKBONE, SELF_SUPERVISED, self_supervised
 
 from las_mm.hooks import GumbelTemperatureHook, LatencyReportHook, SparsityLossHook
-
-BACKBONE = dict(backbone(), type='mmpretrain.LASResNet', out_indices=(3,))
-NECK = dict(type='NonLinearNeck', in_channels=64, hid_channels=16, out_channels=8)
-PREDICTOR = dict(
-    type='NonLinearNeck', in_channels=8, hid_channels=8, out_channels=8, with_avg_pool=False
-)
-PREDICT = dict(
-    type='LatentPredictHead', loss=dict(type='CosineSimilarityLoss'), predictor=PREDICTOR
-)
-CONTRAST = dict(type='ContrastiveHead', loss=dict(type='CrossEntropyLoss'))
-QUEUE = dict(queue_len=8, feat_dim=8, momentum=0.01, head=CONTRAST)
-SELF_SUPERVISED = {  # and how many forwards learn in a step of two views
-    'MoCo': (1, dict(QUEUE, neck=dict(NECK, type='MoCoV2Neck'))),
-    'DenseCL': (1, dict(QUEUE, neck=dict(NECK, type='DenseCLNeck'))),
-    'BYOL': (2, dict(neck=NECK, head=PREDICT)),
-    'SimSiam': (2, dict(neck=NECK, head=PREDICT)),
-    'SimCLR': (1, dict(neck=NECK, head=CONTRAST)),
-}
 
 
 class Forwards:
@@ -70,11 +53,8 @@ def check_learns(losses: dict, student, forwards: Forwards, prefix: str = '') ->
 
 @pytest.mark.parametrize('name', SELF_SUPERVISED)
 def test_self_supervised_models_learn_by_the_trained_encoder(name):
-    count, options = SELF_SUPERVISED[name]
     torch.manual_seed(0)
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        model = MODELS.build(dict(type=f'mmpretrain.{name}', backbone=BACKBONE, **options))
-    undecided(model).train()
+    model = self_supervised(name)
     forwards = Forwards(model.backbone)
     hooked(model)
     GumbelTemperatureHook(start=2.0).before_train_iter(
@@ -84,7 +64,7 @@ def test_self_supervised_models_learn_by_the_trained_encoder(name):
         0,
     )
     losses = model([torch.randn(4, 3, 32, 32) for _ in range(2)], [], mode='loss')
-    assert sum(grad for grad, _ in forwards.kept) == count
+    assert sum(grad for grad, _ in forwards.kept) == SELF_SUPERVISED[name][0]
     check_learns(losses, model.backbone, forwards)
     assert all(block.masker.temperature == 2 for block in model.backbone.blocks)
 
