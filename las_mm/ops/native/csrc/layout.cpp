@@ -1,11 +1,12 @@
 #include "layout.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/ops/empty.h>
 
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+
+#include "features.h"
 
 namespace las {
 namespace {
@@ -54,7 +55,7 @@ at::Tensor to_contiguous(const at::Tensor& x) {
   TORCH_CHECK_VALUE(x.dim() == 4 && x.device().is_cpu() &&
                         x.is_contiguous(at::MemoryFormat::ChannelsLast),
                     "x: must be on the CPU, of four dimensions and in channels-last memory");
-  at::Tensor out = at::empty(x.sizes(), x.options().memory_format(at::MemoryFormat::Contiguous));
+  at::Tensor out = empty_features(x.sizes(), x.options(), at::MemoryFormat::Contiguous);
   switch (x.element_size()) {
     case 2:
       transpose_all<uint16_t>(x, out);

@@ -11,6 +11,7 @@
 #include <type_traits>
 
 #include "chain.h"
+#include "features.h"
 
 namespace las {
 
@@ -141,7 +142,8 @@ class PyBlock {
     const int64_t channels = block_->last().shape().out_channels;
     at::Tensor out = in_place ? x : identity ? *identity : at::Tensor();
     if (!out.defined()) {
-      out = at::empty({g.n, channels, g.out_h, g.out_w}, x.options(), at::MemoryFormat::ChannelsLast);
+      out = empty_features({g.n, channels, g.out_h, g.out_w}, x.options(),
+                           at::MemoryFormat::ChannelsLast);
     }
     check(out, channels);
     TORCH_CHECK_VALUE(out.size(0) == g.n && out.size(2) == g.out_h && out.size(3) == g.out_w,

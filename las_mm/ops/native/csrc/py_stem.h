@@ -32,8 +32,8 @@ class PyStem {
     const int h = x.size(2), w = x.size(3), out_h = stem_->out_size(h), out_w = stem_->out_size(w);
     TORCH_CHECK_VALUE(h > 0 && w > 0 && out_h > 0 && out_w > 0, "x: got ", x.sizes(),
                       ", too small for the pooling");
-    const at::Tensor out = at::empty({x.size(0), shape.out_channels, out_h, out_w}, x.options(),
-                                     at::MemoryFormat::ChannelsLast);
+    const at::Tensor out = empty_features({x.size(0), shape.out_channels, out_h, out_w}, x.options(),
+                                          at::MemoryFormat::ChannelsLast);
     const Images<T> images{reinterpret_cast<const T*>(x.const_data_ptr<Element>()),
                            static_cast<int>(x.size(0)), shape.in_channels, h, w,
                            x.stride(0), x.stride(1), x.stride(2), x.stride(3)};
