@@ -8,6 +8,7 @@ from torch import nn
 
 from las_mm.executors.folding import fold_conv, why_not_foldable_layer
 from las_mm.ops.native.build import load_native
+from las_mm.ops.plain import inherits
 
 from .packing import why_no_kernels
 
@@ -24,7 +25,7 @@ def pack_stem(layers: nn.ModuleList, dtype: torch.dtype, isa: str = '') -> Any |
     """
     conv, norm, relu, *pool = layers
     window = _window(pool[0]) if pool else (1, 1, 0)
-    if why_not_foldable_layer(conv, norm) or type(relu) is not nn.ReLU or window is None:
+    if why_not_foldable_layer(conv, norm) or not inherits(relu, nn.ReLU) or window is None:
         return None
     folded = fold_conv(cast(nn.Conv2d, conv), norm, torch.float32)
     small = max(folded.kernel_size, window[0]) <= LARGEST_KERNEL
@@ -37,7 +38,7 @@ def pack_stem(layers: nn.ModuleList, dtype: torch.dtype, isa: str = '') -> Any |
 
 def _window(pool: nn.Module) -> tuple[int, int, int] | None:
     """Kernel, stride and padding of plain max pooling, None for any other layer."""
-    if type(pool) is not nn.MaxPool2d or pool.ceil_mode or pool.return_indices:
+    if not inherits(pool, nn.MaxPool2d) or pool.ceil_mode or pool.return_indices:
         return None
     sizes = [pool.kernel_size, pool.stride, pool.padding, pool.dilation]
     kernel, stride, padding, dilation = (
