@@ -48,7 +48,8 @@ class TracedBlock(nn.Module):
             input_size: (H, W) of the block's input.
             images: N.
         """
-        self._last, self._trace = (masks, input_size, images), None
+        # Not by attribute: modules look through all their parameters for each, in every forward.
+        self.__dict__['_last'], self.__dict__['_trace'] = (masks, input_size, images), None
 
     @property
     def last(self) -> Last | None:

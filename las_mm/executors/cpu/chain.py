@@ -41,15 +41,15 @@ class Chain:
         contents = [Content(block) for block in blocks]
         slots = [slot for content in contents for slot in content.slots]
         slots += [(block.__dict__, key) for block in blocks for key in ('executor', 'generation')]
-        self._parts = [part for block in blocks for part in block.modules()]
-        self._types = list(map(type, self._parts))
-        self._watch = native.Watch(slots, [h for part in self._parts for h in hooks_of(part)])
+        parts = [part for block in blocks for part in block.modules()]
+        hooks = [hook for part in parts for hook in hooks_of(part)]
+        self._watch = native.Watch(slots, hooks, parts)
 
     def fits(self, x: Tensor, blocks: Sequence[DynamicBlock]) -> bool:
         """Whether these blocks may run on x as they were packed."""
         on_cpu = x.dtype == self._dtype and x.device.type == 'cpu'
-        same = self._blocks == blocks and list(map(type, self._parts)) == self._types
-        return on_cpu and same and not _is_observed(blocks, x) and self._watch.unchanged()
+        same = on_cpu and self._blocks == blocks
+        return same and not _is_observed(blocks, x) and self._watch.unchanged()
 
     def run(self, x: Tensor, private: bool = False) -> Tensor:
         """Run the blocks one after another.
@@ -70,10 +70,11 @@ class Chain:
         decided = [decided_mask(masker, x) for masker in self._maskers]
         in_place = private and self._in_place
         out, masks = self._native.run(x, identity, decided, in_place)
+        images = x.shape[0]
         for block, masker, mask, size in zip(
             self._blocks, self._maskers, masks, sizes, strict=True
         ):
-            block.remember(() if masker is None else (mask,), size, len(x))
+            block.remember(() if masker is None else (mask,), size, images)
         return out
 
     def _input_sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:

@@ -38,7 +38,10 @@ def pack_stem(layers: nn.ModuleList, dtype: torch.dtype, isa: str = '') -> Any |
 
 def _window(pool: nn.Module) -> tuple[int, int, int] | None:
     """Kernel, stride and padding of plain max pooling, None for any other layer."""
-    if not inherits(pool, nn.MaxPool2d) or pool.ceil_mode or pool.return_indices:
+    if not inherits(pool, nn.MaxPool2d):
+        return None
+    pool = cast(nn.MaxPool2d, pool)
+    if pool.ceil_mode or pool.return_indices:
         return None
     sizes = [pool.kernel_size, pool.stride, pool.padding, pool.dilation]
     kernel, stride, padding, dilation = (

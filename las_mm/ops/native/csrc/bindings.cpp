@@ -21,9 +21,9 @@ void define_block(py::module& module, const char* name) {
   py::class_<Self, std::shared_ptr<Self>>(module, name)
       .def(py::init<const std::vector<Conv>&, const std::optional<GateConvs>&,
                     const std::optional<Conv>&, const std::optional<MaskerRow>&, int,
-                    const std::string&, bool, const std::vector<std::optional<float>>&>(),
+                    const std::string&, bool, const std::vector<std::optional<float>>&, bool>(),
            "convs"_a, "gate"_a, "shortcut"_a, "masker"_a, "granularity"_a, "isa"_a, "winograd"_a,
-           "limits"_a,
+           "limits"_a, "adds"_a = true,
            py::call_guard<py::gil_scoped_release>())
       .def("run", &Self::run, "x"_a, "identity"_a = std::nullopt, "decided"_a = std::nullopt,
            "in_place"_a = false, py::call_guard<py::gil_scoped_release>())
@@ -94,8 +94,9 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
   las::define_stem<float>(module, "Float32Stem");
   las::define_stem<las::bfloat16>(module, "BFloat16Stem");
   pybind11::class_<las::Watch>(module, "Watch")
-      .def(pybind11::init<const las::Watch::Slots&, const std::vector<pybind11::dict>&>(),
-           pybind11::arg("slots"), pybind11::arg("empty"))
+      .def(pybind11::init<const las::Watch::Slots&, const std::vector<pybind11::dict>&,
+                          const std::vector<pybind11::object>&>(),
+           pybind11::arg("slots"), pybind11::arg("empty"), pybind11::arg("objects"))
       .def("unchanged", &las::Watch::unchanged);
   las::define_training(module);
   module.def("to_contiguous", &las::to_contiguous, pybind11::arg("x"),

@@ -16,6 +16,7 @@ enum class Identity {
   copied,    // x itself, which stays as it is
   convolved,  // the shortcut's convolution of x
   given,     // already in the output
+  none,      // the branch alone is the output, and all pixels are active
 };
 
 // The masker's difference row (Eq. 3).

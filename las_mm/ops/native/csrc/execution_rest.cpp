@@ -74,7 +74,9 @@ void Execution<T>::prepare_rest(const Bands& bands, size_t index) {
   last_.act = block_.acts.back();
   last_.next = call_.next;
   last_.out = out_;
-  last_.residual = call_.identity == Identity::copied ? call_.x : call_.out;
+  last_.residual = call_.identity == Identity::copied ? call_.x
+                   : call_.identity == Identity::none ? nullptr
+                                                      : call_.out;
   if (gating_) listed_ = index == 0 ? 0 : listed_ + middle_.count;
   if (block_.convs.size() == 3) prepare_middle();
   last_jobs_ = last_.prepare(threads_);

@@ -88,9 +88,12 @@ class PyBlock {
   PyBlock(const std::vector<Conv>& convs, const std::optional<GateConvs>& gate,
           const std::optional<Conv>& shortcut, const std::optional<MaskerRow>& masker,
           int granularity, const std::string& isa, bool winograd,
-          const std::vector<std::optional<float>>& limits) {
+          const std::vector<std::optional<float>>& limits, bool adds)
+      : adds_(adds) {
     TORCH_CHECK_VALUE(limits.size() == convs.size(), "limits: got ", limits.size(), " for ",
                       convs.size(), " convolutions");
+    TORCH_CHECK_VALUE(adds || !(masker || shortcut),
+                      "adds: a block without a sum has neither masker nor shortcut");
     std::vector<Activation> acts;
     for (const auto& limit : limits) acts.push_back({limit.has_value(), limit.value_or(0.f)});
     const Kernels<T>* kernels = find_kernels<T>(isa);
@@ -148,6 +151,8 @@ class PyBlock {
     check(out, channels);
     TORCH_CHECK_VALUE(out.size(0) == g.n && out.size(2) == g.out_h && out.size(3) == g.out_w,
                       "identity: got ", out.sizes(), " for an input of ", x.sizes());
+    TORCH_CHECK_VALUE(adds_ || !(in_place || identity || decided),
+                      "x: a block without a sum takes neither an identity nor a mask");
     std::optional<at::Tensor> mask;
     const bool is_dynamic = block_->masker || decided;
     if (is_dynamic) mask = at::empty({g.n, 1, g.grid_h, g.grid_w}, x.options().dtype(at::kFloat));
@@ -158,7 +163,8 @@ class PyBlock {
     call.n = g.n;
     call.h = g.h;
     call.w = g.w;
-    call.identity = in_place             ? Identity::in_place
+    call.identity = !adds_               ? Identity::none
+                    : in_place           ? Identity::in_place
                     : identity           ? Identity::given
                     : block_->shortcut   ? Identity::convolved
                                          : Identity::copied;
@@ -178,7 +184,8 @@ class PyBlock {
     return {std::move(prepared.out), std::move(prepared.mask)};
   }
 
-  bool has_shortcut() const { return block_->shortcut != nullptr; }
+  // Whether its input, if nobody else needs it, may become its output.
+  bool may_write_over() const { return adds_ && !block_->shortcut; }
   const char* isa() const { return block_->kernels.isa; }
   float dilated_rate() const { return block_->dilated_rate; }
   float fuse_above() const { return block_->fuse_above; }
@@ -195,6 +202,7 @@ class PyBlock {
   }
 
   std::unique_ptr<Block<T>> block_;
+  bool adds_ = true;  // the branch to an identity
 };
 
 }  // namespace las

@@ -27,7 +27,7 @@ class PyChain {
     std::vector<Link<T>> links;
     Masks masks;
     for (size_t i = 0; i < blocks_.size(); i++) {
-      const bool over = i == 0 ? in_place : !blocks_[i]->has_shortcut();
+      const bool over = i == 0 ? in_place : blocks_[i]->may_write_over();
       auto prepared = blocks_[i]->prepare(x, i == 0 ? identity : std::nullopt, decided[i], over);
       x = prepared.out;
       outs.push_back(x);
