@@ -31,7 +31,7 @@ def randomize(network: nn.Module) -> nn.Module:
 def always(network: nn.Module, keep: bool) -> nn.Module:
     """Make every masker keep, or skip, whatever it sees."""
     for block in network.modules():
-        if isinstance(block, DynamicBlock):
+        if isinstance(block, DynamicBlock) and block.is_dynamic:
             nn.init.zeros_(block.masker.conv.weight)
             block.masker.conv.bias.data = torch.tensor([9.0, -9.0] if keep else [-9.0, 9.0]).to(
                 block.masker.conv.bias
@@ -42,7 +42,7 @@ def always(network: nn.Module, keep: bool) -> nn.Module:
 def undecided(network: nn.Module) -> nn.Module:
     """Let every masker depend on its input: no bias."""
     for block in network.modules():
-        if isinstance(block, DynamicBlock):
+        if isinstance(block, DynamicBlock) and block.is_dynamic:
             nn.init.normal_(block.masker.conv.weight)
             nn.init.zeros_(block.masker.conv.bias)
     return network

@@ -95,6 +95,7 @@ class FoldedBlock:
         pool: What runs before ``shortcut``, or alone: pooling (``avg_down`` in OpenMMLab) or a
             shortcut without parameters; None where there is none.
         zeroed: Whether skipped channels are zero, see :class:`~las_mm.layers.Branch`.
+        adds: Whether the shortcut is added; if not, the branch is the output, at every pixel.
     """
 
     convs: tuple[FoldedConv, ...]
@@ -103,6 +104,7 @@ class FoldedBlock:
     shortcut: FoldedConv | None
     pool: nn.Module | None
     zeroed: bool = False
+    adds: bool = True
 
     def identity(self, x: Tensor) -> Tensor:
         """The shortcut, dense: (N, C, H, W) -> (N, C', H', W'); ``x`` itself if it has none."""
@@ -167,8 +169,9 @@ def fold_block(block: DynamicBlock, dtype: torch.dtype) -> FoldedBlock:
         pair = convs_of(branch.gate)
         gate = FoldedGate(*(fold_conv(conv, nn.Identity(), exact) for conv in pair))
     limits = tuple(map(limit_of, activations(branch)))
+    adds = branch.join == 'add'
     if branch.shortcut is None or type(branch.shortcut) is PaddedShortcut:
-        return FoldedBlock(convs, limits, gate, None, branch.shortcut, branch.zeroed)
+        return FoldedBlock(convs, limits, gate, None, branch.shortcut, branch.zeroed, adds)
     *pool, conv, norm = branch.shortcut.children()
     shortcut = fold_conv(cast(nn.Conv2d, conv), norm, dtype)
     return FoldedBlock(convs, limits, gate, shortcut, pool[0] if pool else None, branch.zeroed)
@@ -225,7 +228,7 @@ def why_not_foldable(block: DynamicBlock, dtype: torch.dtype, channels: bool = F
 
 
 def _why_not_steps(branch: Branch) -> str | None:
-    if branch.join != 'add' or any(step.norm_first for step in branch.steps):
+    if branch.join == 'concat' or any(step.norm_first for step in branch.steps):
         return 'its branch is not one of convolutions, norms and a sum'
     if branch.steps[-1].act is not None:
         return 'an activation stands before its sum'

@@ -57,9 +57,7 @@ def _run(
             active = decision.pixels.float()
     needed = dilate_mask(active, hidden_size, second.kernel_size, second.stride, second.dilation)
 
-    identity = folded.identity(x)
-    out = to_rows(identity, zero_row=False)
-    out = out.clone() if identity is x and not private else out
+    out = _start(folded, x, size, private)
     if channels is None:
         values = _branch(folded, x, sites_of(needed), sites_of(active))
     else:  # each image has weights of its own
@@ -73,6 +71,15 @@ def _run(
     out.index_add_(0, row_numbers(sites_of(active), size), values)
     activate(out, folded.limits[-1])
     return out.view(len(x), *size, -1).permute(0, 3, 1, 2), tuple(masks)
+
+
+def _start(folded: FoldedBlock, x: Tensor, size: tuple[int, int], private: bool) -> Tensor:
+    """(N·H'·W', C') rows that the branch is added to: of the shortcut, or zeros without one."""
+    if not folded.adds:
+        return x.new_zeros(len(x) * size[0] * size[1], len(folded.convs[-1].bias))
+    identity = folded.identity(x)
+    rows = to_rows(identity, zero_row=False)
+    return rows.clone() if identity is x and not private else rows
 
 
 def _branch(

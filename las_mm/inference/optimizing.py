@@ -58,8 +58,8 @@ def optimize_for_inference(
         before = backbone.hand_out(found)
         backbone.__dict__[BEFORE] = before, backbone.any_layout
         backbone.any_layout = memory_format is torch.channels_last
-        for stage in backbone.dynamic_stages.values():
-            if isinstance(stage, nn.Sequential) and inherits(stage, nn.Sequential):
+        for stage in backbone.sequences:
+            if inherits(stage, nn.Sequential):
                 stand_in(stage, InferenceStage)  # not a dense block: it reads all earlier outputs
         if found is not None and found.name in ('auto', 'cpu'):
             fold_stem(backbone)

@@ -94,8 +94,9 @@ class Branch:
         steps: In order of execution.
         gate: Squeeze-and-excitation before the last step, None where there is none.
         shortcut: What the input goes through beside the steps; None for the identity.
-        join: ``'add'`` to the shortcut, or ``'concat'`` where new features stand beside the old
-            ones, so that skipped pixels of them are zero.
+        join: ``'add'`` to the shortcut, ``'concat'`` where new features stand beside the old
+            ones, so that skipped pixels of them are zero, or ``'none'`` where the result is the
+            output, so that nothing can be skipped.
         act_after: The activation after the join, None where there is none.
         zeroed: Whether skipped channels are zero, as in LAUDNet's RegNet, which masks them after
             the activation; its ResNet masks them before the norm, and so they carry the constant

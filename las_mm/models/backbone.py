@@ -111,7 +111,14 @@ class DynamicBackbone(Backbone):
     @property
     def blocks(self) -> list[DynamicBlock]:
         """The dynamic blocks, in order of execution."""
-        return [block for block in self.modules() if isinstance(block, DynamicBlock)]
+        stages = self.dynamic_stages.values()
+        return [block for stage in stages for block in stage if isinstance(block, DynamicBlock)]
+
+    @property
+    def sequences(self) -> list[nn.Sequential]:
+        """The stages that run their blocks one after another."""
+        stages = cast(list[nn.Module], list(self.dynamic_stages.values()))
+        return [stage for stage in stages if isinstance(stage, nn.Sequential)]
 
     @property
     def traces(self) -> list[BlockTrace]:
@@ -131,8 +138,9 @@ class DynamicBackbone(Backbone):
     def hand_out(self, executor: Executor[DynamicBlock] | None) -> Executor[DynamicBlock] | None:
         """Give all blocks an executor, None for their own dense forward; returns the one before."""
         before, self._executor = self._executor, executor
-        for block in self.blocks:
-            block.executor = executor
+        for block in self.modules():
+            if isinstance(block, DynamicBlock):
+                block.executor = executor
         return before
 
     def set_temperature(self, temperature: float, noise: bool = True) -> None:

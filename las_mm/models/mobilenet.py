@@ -17,9 +17,15 @@ from .backbone import DynamicBackbone, Stage, StemLayer
 class InvertedResidualBlock(DynamicBlock):
     """Expansion, depthwise convolution and linear projection; its output may be negative.
 
-    The output is M ⊙ branch(x) + x: skipped pixels carry x. It runs the framework's ConvModules
-    themselves, so that hooks and options of theirs see what they always see.
+    The output is M ⊙ branch(x) + x: skipped pixels carry x. A block without a shortcut, whose
+    output is branch(x), never has a masker. It runs the framework's ConvModules themselves, so
+    that hooks and options of theirs see what they always see.
     """
+
+    @property
+    def has_shortcut(self) -> bool:
+        """Whether the block adds its input to its output."""
+        raise NotImplementedError
 
     @property
     def conv_modules(self) -> list[Any]:
@@ -43,7 +49,7 @@ class InvertedResidualBlock(DynamicBlock):
             )
             for index, part in enumerate(self.conv_modules, 1)
         ]
-        return Branch(tuple(steps))
+        return Branch(tuple(steps), join='add' if self.has_shortcut else 'none')
 
     def body(
         self, x: Tensor, pixels: Tensor | None = None, channels: Tensor | None = None
@@ -53,6 +59,8 @@ class InvertedResidualBlock(DynamicBlock):
         return x
 
     def finish(self, out: Tensor, x: Tensor, pixels: Tensor | None = None) -> Tensor:
+        if not self.has_shortcut:
+            return out
         out = self.drop(out) if pixels is None else out * self.drop(pixels).to(out.dtype)
         return x + out
 
@@ -114,21 +122,19 @@ class LASMobileNetV2Mixin(DynamicBackbone):
         super().__init__(widen_factor=widen_factor, **kwargs)
         if granularity is None:
             granularity = [GRANULARITY[name] for name in self.dynamic_stages]
+        for name, part in self.named_modules():
+            if isinstance(part, InvertedResidualBlock):
+                part.make_dynamic(None, name)
         self.make_dynamic(granularity, executor, freeze_maskers, masker)
         self._freeze_stages()  # again: now there are maskers
 
     def make_layer(self, *args: Any, **kwargs: Any) -> nn.Sequential:
-        """The framework's stage; a block with a shortcut becomes dynamic."""
+        """The framework's stage; executors run its blocks, and those with a shortcut skip."""
         stage = super().make_layer(*args, **kwargs)
         for block in stage:
-            if type(block) is self.static_block and self.has_shortcut(block):
+            if type(block) is self.static_block:
                 block.__class__ = self.dynamic_block
         return InvertedStage(*stage)
-
-    @staticmethod
-    def has_shortcut(block: Any) -> bool:
-        """Whether a block of the framework adds its input to its output."""
-        raise NotImplementedError
 
     @property
     def title(self) -> str:
@@ -140,10 +146,15 @@ class LASMobileNetV2Mixin(DynamicBackbone):
         stages: dict[str, Stage] = {}
         for name in self.layers:
             children = getattr(self, name).children()
-            stage = [part for part in children if isinstance(part, DynamicBlock)]
+            stage = [part for part in children if is_residual(part)]
             if stage:
                 stages[name] = stage
         return stages
+
+    @property
+    def sequences(self) -> list[nn.Sequential]:
+        parts = [getattr(self, name) for name in self.layers]
+        return [part for part in parts if isinstance(part, InvertedStage)]
 
     @property
     def stem_layers(self) -> list[StemLayer]:
@@ -155,7 +166,7 @@ class LASMobileNetV2Mixin(DynamicBackbone):
         for part in self._parts():
             for conv in convs_of(part):
                 size = conv_size(size, conv.stride[0])
-                macs += 0 if isinstance(part, DynamicBlock) else conv_macs(conv, size)
+                macs += 0 if is_residual(part) else conv_macs(conv, size)
         return macs
 
     def _parts(self) -> Iterator[nn.Module]:
@@ -163,6 +174,11 @@ class LASMobileNetV2Mixin(DynamicBackbone):
         for name in self.layers:
             part = getattr(self, name)
             yield from part if isinstance(part, InvertedStage) else [part]
+
+
+def is_residual(part: nn.Module) -> bool:
+    """Whether a part is a block that adds its input to its output, and so can skip."""
+    return isinstance(part, InvertedResidualBlock) and part.has_shortcut
 
 
 # S by stage, so that patches divide the maps of 224×224 images and are as small as worthwhile.

@@ -14,10 +14,15 @@ class LASInvertedResidual(InvertedResidualBlock, InvertedResidual):
     """mmdet's inverted residual, without squeeze-and-excitation, with a masker."""
 
     with_expand_conv: bool
+    with_res_shortcut: bool
     expand_conv: nn.Module
     depthwise_conv: nn.Module
     linear_conv: nn.Module
     drop_path: nn.Module
+
+    @property
+    def has_shortcut(self) -> bool:
+        return self.with_res_shortcut
 
     @property
     def conv_modules(self) -> list[Any]:
@@ -38,7 +43,3 @@ class LASMobileNetV2(LASMobileNetV2Mixin, MobileNetV2):
     """
 
     static_block, dynamic_block = InvertedResidual, LASInvertedResidual
-
-    @staticmethod
-    def has_shortcut(block: Any) -> bool:
-        return block.with_res_shortcut

@@ -13,6 +13,11 @@ class LASInvertedResidual(InvertedResidualBlock, InvertedResidual):
     """mmpretrain's inverted residual with a masker."""
 
     conv: nn.Sequential
+    use_res_connect: bool
+
+    @property
+    def has_shortcut(self) -> bool:
+        return self.use_res_connect
 
     @property
     def conv_modules(self) -> list[Any]:
@@ -29,7 +34,3 @@ class LASMobileNetV2(LASMobileNetV2Mixin, MobileNetV2):
     """
 
     static_block, dynamic_block = InvertedResidual, LASInvertedResidual
-
-    @staticmethod
-    def has_shortcut(block: Any) -> bool:
-        return block.use_res_connect

@@ -10,8 +10,12 @@ from random_blocks import randomize
 from torch import nn
 
 from las_mm.executors import find_executor
+from las_mm.executors.cpu.chain import why_not_chain
 from las_mm.executors.cpu.packing import pack_block
+from las_mm.inference.stage import InferenceStage
+from las_mm.inference.stand_ins import stand_in
 from las_mm.models import mobilenet_mmdet, mobilenet_mmpretrain
+from las_mm.models.mobilenet import InvertedStage
 from las_mm.ops.native import build
 from las_mm.ops.reasons import log_once
 
@@ -49,9 +53,20 @@ def residuals(draw: st.DrawFn) -> nn.Module:
 
 
 @st.composite
+def projections(draw: st.DrawFn) -> nn.Module:
+    """Blocks without a shortcut: another width, or another resolution."""
+    channels, out = draw(st.integers(2, 17)), draw(st.sampled_from([3, 16, 24, 33]))
+    options = channels, out, draw(st.sampled_from([1, 2])), draw(st.sampled_from([1, 2, 6]))
+    block = ClsResidual(*options)
+    block.__class__ = mobilenet_mmpretrain.LASInvertedResidual
+    block.make_dynamic(None)
+    return randomize(block, draw(st.integers(0, 99)))
+
+
+@st.composite
 def features(draw: st.DrawFn, block: nn.Module, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """Batches with values of both signs, large enough to go past 6."""
-    edge = getattr(block.spatial_masker, 'granularity', None) or 1
+    edge = getattr(block.spatial_masker, 'granularity', None) or 1  # 1 if it has none
     size = draw(st.integers(edge, 15)), draw(st.integers(edge, 15))
     channels = block.branch.steps[0].op.in_channels
     x = torch.randn(draw(st.integers(1, 3)), channels, *size, dtype=dtype) * 4
@@ -172,3 +187,58 @@ def test_what_is_not_plain_runs_dense_and_says_so(change, reason, caplog):
     block.executor = find_executor('cpu')
     assert torch.equal(block(x), expected)
     assert reason in caplog.text
+
+
+@pytest.mark.parametrize('name', ['torch', 'cpu', 'auto', 'triton'])
+@settings(**NARROWEST)
+@given(st.data())
+def test_blocks_without_a_shortcut_compute_every_pixel(name, data):
+    block = data.draw(projections().filter(lambda block: not block.has_shortcut))
+    x = data.draw(features(block))
+    kept = x.clone()
+    with torch.no_grad():
+        expected = block(x)
+        block.executor = find_executor(name)
+        for private in (False, True):
+            assert_near(block(x, private=private), expected)
+            assert torch.equal(x, kept)
+    assert block.maskers == [] and block.trace.decisions == ()
+
+
+@pytest.mark.skipif(native is None, reason=str(why_not))
+@settings(**NARROWEST)
+@given(st.data())
+def test_blocks_without_a_shortcut_natively(data):
+    block = data.draw(projections().filter(lambda block: not block.has_shortcut))
+    x = data.draw(features(block)).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        expected = block(x)
+    for isa in native.float32_isas():
+        packed = pack_block(block, torch.float32, isa)
+        packed.band_bytes = data.draw(st.sampled_from([1, 3000, 1 << 20]))
+        out, mask = packed.run(x)
+        assert_near(out, expected)
+        assert mask is None
+    with pytest.raises(ValueError, match='neither an identity nor a mask'):
+        packed.run(x, identity=out)
+
+
+@pytest.mark.skipif(native is None, reason=str(why_not))
+@torch.no_grad()
+def test_a_stage_that_begins_without_a_shortcut_is_one_chain():
+    wide = ClsResidual(8, 16, 2, 6)
+    wide.__class__ = mobilenet_mmpretrain.LASInvertedResidual
+    wide.make_dynamic(None, 'layer.0')
+    stage = InvertedStage(randomize(wide), *(randomize(residual(16, 6, 2), n) for n in (1, 2)))
+    stage.eval()
+    x = torch.randn(2, 8, 18, 14) * 4
+    expected = stage(x)
+    masks = [block.trace.mask for block in list(stage)[1:]]
+    executor = find_executor('cpu')
+    for block in stage:
+        block.executor = executor
+    assert why_not_chain(list(stage), x) is None
+    stand_in(stage, InferenceStage)
+    assert_near(stage(x), expected)
+    for block, mask in zip(list(stage)[1:], masks, strict=True):
+        assert torch.equal(block.trace.mask, mask)

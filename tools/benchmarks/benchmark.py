@@ -28,6 +28,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 from benchmarking.measure import describe_machine
 from calibration.process import restart_with_quiet_allocator
 
+FAMILIES = ('resnet', 'regnet', 'regnety', 'mobilenet')
 TRAINED = ('classifier', 'detector')
 TRAINING = ('static', 'dynamic', 'distilled')
 STATIC = ('eager', 'channels_last', 'onednn', 'compile')
@@ -95,7 +96,7 @@ def parse_args(arguments: list[str]) -> argparse.Namespace:
     )
     commands = parser.add_subparsers(dest='command', required=True)
     blocks = commands.add_parser('blocks', help='one block of each stage, at activation rates')
-    blocks.add_argument('--family', choices=('resnet', 'regnet', 'regnety'), default='resnet')
+    blocks.add_argument('--family', choices=FAMILIES, default='resnet')
     blocks.add_argument('--stages', type=listed(int), default=[1, 2, 3, 4])
     blocks.add_argument('--granularity', type=listed(int), default=[1, 4], help='values of S')
     blocks.add_argument('--rates', type=listed(rate), default=[0.3, 0.5, 0.8, 1.0])
@@ -107,6 +108,9 @@ def parse_args(arguments: list[str]) -> argparse.Namespace:
     networks.add_argument('--batches', type=listed(positive), default=[1])
     networks.add_argument(
         '--regnets', type=listed(str), default=[], help='such as regnety_800mf; needs mmpretrain'
+    )
+    networks.add_argument(
+        '--mobilenets', type=listed(float), default=[], help='widths of MobileNetV2, such as 1.0'
     )
     memory = commands.add_parser('memory', help='peak memory of backbones, each in its own process')
     memory.add_argument('--one', help=argparse.SUPPRESS)

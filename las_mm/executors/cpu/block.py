@@ -59,7 +59,8 @@ def prepare_block(block: DynamicBlock, dtype: torch.dtype) -> NativeBlock | str:
         return reason
     folded = fold_block(block, dtype)
     pooled = replace(folded, convs=(), gate=None) if folded.pool else None
-    return NativeBlock(pack_block(block, dtype), pooled, block.branch.shortcut is None)
+    in_place = folded.adds and block.branch.shortcut is None
+    return NativeBlock(pack_block(block, dtype), pooled, in_place)
 
 
 def _run(

@@ -73,7 +73,7 @@ def pack_block(
     gate = folded.gate and (plain(folded.gate.squeeze), plain(folded.gate.excite))
     convs = [plain(conv) for conv in folded.convs]
     limits = list(folded.limits)
-    return kind(convs, gate, shortcut, masker, granularity, isa, winograd, limits)
+    return kind(convs, gate, shortcut, masker, granularity, isa, winograd, limits, folded.adds)
 
 
 def deciding(block: DynamicBlock) -> tuple[tuple[Tensor, float] | None, int]:

@@ -12,23 +12,15 @@ from las_mm.executors import find_executor
 from las_mm.inference import make_static, optimize_for_inference
 from las_mm.inference.stage import InferenceStage
 from las_mm.inference.stand_ins import stand_in
-from las_mm.layers import DynamicBlock, DynamicBottleneck
+from las_mm.layers import DynamicBlock
 from las_mm.models.backbone import DynamicBackbone
 from las_mm.models.resnet_torch import TorchLASResNet
 from las_mm.ops import conv_size
 
+from .families import channels_and_stride, make_block
 from .masks import decide_masks, make_mask
 from .measure import interleave, ratio
 from .static import static_variants
-
-# Input, middle, groups and squeezed channels of an identity block of each stage.
-STAGES = {
-    'resnet': [(256, 64, 1, 0), (512, 128, 1, 0), (1024, 256, 1, 0), (2048, 512, 1, 0)],
-    # RegNetY-800MF: groups of 16 channels.
-    'regnety': [(64, 64, 4, 16), (144, 144, 9, 36), (320, 320, 20, 80), (784, 784, 49, 196)],
-}
-# The same without squeeze-and-excitation.
-STAGES['regnet'] = [(*shape, 0) for *shape, _ in STAGES['regnety']]
 
 
 def block_flops_ratio(block: DynamicBlock, rate: float, dilated_rate: float) -> float:
@@ -46,20 +38,15 @@ def measure_blocks(args) -> Iterator[dict]:
     """
     for size in args.sizes:
         for stage in args.stages:
-            channels, mid, groups, squeeze = STAGES[args.family][stage - 1]
-            feature = conv_size(size, 2 ** (stage + 1))
+            channels, stride = channels_and_stride(args.family, stage)
+            feature = conv_size(size, stride)
             x = torch.randn(args.batch, channels, *feature).relu_().to(getattr(torch, args.dtype))
             x = x.contiguous(memory_format=torch.channels_last)
             for granularity in args.granularity:
                 if granularity <= max(feature):
-                    options = dict(groups=groups, squeeze_channels=squeeze)
                     blocks = [
-                        DynamicBottleneck(channels, mid, channels, granularity, **options)
-                        for _ in range(args.length)
+                        make_block(args.family, stage, granularity) for _ in range(args.length)
                     ]
-                    for block in blocks:
-                        # Small, so that features stay in range when blocks run in place for long.
-                        nn.init.constant_(block.bn3.weight, 1e-3)
                     row = nn.Sequential(*blocks).eval()
                     yield from _measure_blocks(row, x, size, stage, args)
 
@@ -146,6 +133,13 @@ def _backbones(args) -> dict[str, Callable[[], DynamicBackbone]]:
         for arch in args.regnets:
             backbones[f'LAS-{arch}'] = partial(
                 LASRegNet, arch, args.granularity, out_indices=(0, 1, 2, 3)
+            )
+    if args.mobilenets:
+        from las_mm.models.mobilenet_mmpretrain import LASMobileNetV2
+
+        for width in args.mobilenets:
+            backbones[f'LAS-MobileNetV2-{width:g}'] = partial(
+                LASMobileNetV2, width, args.granularity
             )
     return backbones
 

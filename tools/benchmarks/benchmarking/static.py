@@ -26,14 +26,15 @@ class PlainBlock(nn.Module):
         self.convs = nn.ModuleList(map(_as_module, folded.convs))
         self.gate = copy.deepcopy(getattr(block, 'se', nn.Identity()))
         self.shortcut = _as_module(folded.shortcut) if folded.shortcut else nn.Identity()
+        self.adds = folded.adds
         self.acts = nn.ModuleList(map(_act, folded.limits))
 
     def forward(self, x: Tensor, private: bool = False) -> Tensor:
         out = x
         for conv, act in zip(self.convs[:-1], self.acts, strict=False):
             out = act(conv(out))
-        out = self.gate(out)
-        return self.acts[-1](self.convs[-1](out).add_(self.shortcut(x)))
+        out = self.convs[-1](self.gate(out))
+        return self.acts[-1](out.add_(self.shortcut(x)) if self.adds else out)
 
 
 def _act(limit: float | None) -> nn.Module:
