@@ -10,8 +10,8 @@ import torch
 TINY = ['--sizes', '64', '--rounds', '1', '--threads', '1', '--variants', 'channels_last']
 
 
-def run(repo_root, *args):
-    command = [sys.executable, str(repo_root / 'tools' / 'benchmarks' / 'benchmark.py'), *args]
+def run(repo_root, *args, tool='benchmark.py'):
+    command = [sys.executable, str(repo_root / 'tools' / 'benchmarks' / tool), *args]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
@@ -111,3 +111,11 @@ def test_masks_are_decided_for_every_image_of_a_batch(load_tool):
     reached = float(cost.dynamic(shares).mean()) / cost.static
     assert found['macs_ratio'] == pytest.approx(reached) == pytest.approx(0.6, abs=0.03)
     assert found['activation_rate'] < found['dilated_rate'] < 1
+
+
+def test_modes(repo_root):
+    args = ['--stages', '2', '--length', '2', '--rounds', '1', '--threads', '1', '--sizes', '64']
+    done = run(repo_root, *args, tool='benchmark_modes.py')
+    assert done.returncode == 0, done.stderr
+    for mode in ('channels .5', 'channels .25', 'blocks .5', 'joint .6 .7'):
+        assert mode in done.stdout

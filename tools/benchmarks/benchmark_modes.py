@@ -1,7 +1,7 @@
 """Measure blocks that skip channels, whole images or both with patches, against the static block.
 
-Blocks are ResNet-50's identity blocks; several of the same shape in a row, each with weights and
-decisions of its own. Latencies are paired: all variants in turn, round after round, in one process.
+Blocks are ResNet-50's identity blocks; several of the same shape as a stage of an optimized model,
+each with weights and decisions of its own. Latencies are paired: all variants in turn, round after round, in one process.
 
 Example:
     python tools/benchmarks/benchmark_modes.py --sizes 224,800x1216 --threads 2
@@ -11,7 +11,6 @@ import argparse
 import copy
 import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -19,7 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import torch
-from benchmarking.cases import STAGES
+from benchmarking.cases import in_place
+from benchmarking.families import BOTTLENECKS
 from benchmarking.masks import make_mask
 from benchmarking.measure import describe_machine, interleave, ratio
 from calibration.process import restart_with_quiet_allocator
@@ -50,7 +50,7 @@ def make_row(stage: int, mode: dict[str, float], x: Tensor, length: int) -> nn.S
         x: Their input.
         length: How many.
     """
-    channels, middle, groups, _ = STAGES['resnet'][stage - 1]
+    channels, middle, groups, _ = BOTTLENECKS['resnet'][stage - 1]
     granularity = 'all' if 'branch' in mode else 4 if 'sites' in mode and stage < 4 else None
     if 'sites' in mode and stage == 4:
         granularity = 1
@@ -89,7 +89,7 @@ def static_of(row: nn.Sequential) -> nn.Sequential:
 def measure(size: tuple[int, int], args: argparse.Namespace) -> Iterator[list[str]]:
     """One line per stage and mode."""
     for stage in args.stages:
-        channels = STAGES['resnet'][stage - 1][0]
+        channels = BOTTLENECKS['resnet'][stage - 1][0]
         x = torch.randn(1, channels, *conv_size(size, 2 ** (stage + 1))).relu_()
         x = x.contiguous(memory_format=torch.channels_last)
         rows = {name: make_row(stage, mode, x, args.length) for name, mode in MODES.items()}
@@ -98,7 +98,7 @@ def measure(size: tuple[int, int], args: argparse.Namespace) -> Iterator[list[st
             executor = find_executor('cpu')
             for block in row:
                 block.executor = executor
-        times = interleave({name: partial(row, x) for name, row in rows.items()}, args.rounds)
+        times = interleave({name: in_place(row, x) for name, row in rows.items()}, args.rounds)
         for name in MODES:
             costs = [block_cost(block, block.trace) for block in rows[name]]
             shares = [block.trace.shares for block in rows[name]]

@@ -51,7 +51,7 @@ def measure_blocks(args) -> Iterator[dict]:
                     yield from _measure_blocks(row, x, size, stage, args)
 
 
-def _in_place(blocks: nn.Sequential, x: Tensor) -> Callable[[], Tensor]:
+def in_place(blocks: nn.Sequential, x: Tensor) -> Callable[[], Tensor]:
     """Run the blocks as part of an optimized stage, on a feature of their own."""
     stand_in(blocks, InferenceStage)
     features = x.clone(memory_format=torch.preserve_format)
@@ -68,7 +68,7 @@ def _measure_blocks(blocks: nn.Sequential, x, size, stage, args) -> Iterator[dic
     own, executor = copy.deepcopy(static), find_executor('cpu')
     for block in own:
         block.executor = executor
-    variants['own static'] = _in_place(own, x)
+    variants['own static'] = in_place(own, x)
     dynamic = {}
     for masks in args.masks:
         for rate in args.rates:
@@ -78,7 +78,7 @@ def _measure_blocks(blocks: nn.Sequential, x, size, stage, args) -> Iterator[dic
                 grid = conv_size(x.shape[-2:], twin.masker.granularity)
                 twin.masker.decided = make_mask(grid, rate, seed, masks == 'smooth')
             name = f'{masks} {rate}'
-            variants[name] = _in_place(twins, x)
+            variants[name] = in_place(twins, x)
             dynamic[name] = (twins, masks)
     times = interleave(variants, args.rounds)
     for name, (twins, masks) in dynamic.items():
