@@ -40,7 +40,7 @@ class PlainBlock(nn.Module):
 def _act(limit: float | None) -> nn.Module:
     if limit is None:
         return nn.Identity()
-    return nn.ReLU(inplace=True) if limit == inf else nn.Hardtanh(0, limit, inplace=True)
+    return nn.ReLU(inplace=True) if limit == inf else nn.Hardtanh(0.0, limit, inplace=True)
 
 
 def _as_module(folded: FoldedConv) -> nn.Conv2d:
