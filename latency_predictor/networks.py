@@ -1,9 +1,10 @@
-"""The networks of the paper as NetworkSpec: ResNet-18 to 152 and RegNetY."""
+"""Networks by name: those of the paper, ResNet-18 to 152 and RegNetY, and light ones."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from .blocks import basic, bottleneck
+from .light_networks import CIFAR_DEPTHS, classifier, mobilenet_v2, resnet_cifar
 from .network import Granularity, NetworkSpec, parse_granularity
 from .spec import LayerSpec
 
@@ -23,7 +24,12 @@ _REGNETY = {
     '800mf': ((1, 3, 8, 2), (64, 144, 320, 784), 16),
 }
 
-NETWORK_NAMES = (*(f'resnet{d}' for d in _RESNET_DEPTHS), *(f'regnety_{s}' for s in _REGNETY))
+NETWORK_NAMES = (
+    *(f'resnet{depth}' for depth in _RESNET_DEPTHS),
+    *(f'regnety_{size}' for size in _REGNETY),
+    'mobilenet_v2',
+    *(f'resnet{depth}_cifar' for depth in CIFAR_DEPTHS),
+)
 
 
 def _input_size(input_size: int | Sequence[int]) -> tuple[int, int]:
@@ -38,13 +44,6 @@ def _input_size(input_size: int | Sequence[int]) -> tuple[int, int]:
 
 def _halved(size: tuple[int, int]) -> tuple[int, int]:
     return (size[0] + 1) // 2, (size[1] + 1) // 2
-
-
-def _head(channels: int, size: tuple[int, int], classes: int) -> tuple[LayerSpec, ...]:
-    return (
-        LayerSpec('avg_pool', channels, channels, stride=max(size), kernel=max(size)),
-        LayerSpec('fc', channels, classes),
-    )
 
 
 def resnet(
@@ -95,7 +94,11 @@ def resnet(
                 blocks.append(bottleneck(name, *common, mid, mid * expansion, *size, **options))
             channels = mid * expansion
     return NetworkSpec(
-        f'resnet{depth}', image, tuple(blocks), stem, _head(channels, size, 1000) if head else ()
+        f'resnet{depth}',
+        image,
+        tuple(blocks),
+        stem,
+        classifier(channels, size, 1000) if head else (),
     )
 
 
@@ -140,7 +143,11 @@ def regnet(
             )
             channels = width
     return NetworkSpec(
-        f'regnety_{name}', image, tuple(blocks), stem, _head(channels, size, 1000) if head else ()
+        f'regnety_{name}',
+        image,
+        tuple(blocks),
+        stem,
+        classifier(channels, size, 1000) if head else (),
     )
 
 
@@ -166,4 +173,9 @@ def build_network(
     family, _, size = text.lower().partition('_')
     if family == 'regnety':
         return regnet(size, input_size, granularity, head)
+    if family == 'mobilenet':
+        return mobilenet_v2(_input_size(input_size), granularity, head)
+    if size == 'cifar':
+        depth = int(family[len('resnet') :])
+        return resnet_cifar(depth, _input_size(input_size), granularity, head)
     return resnet(int(text[len('resnet') :]), input_size, granularity, head)

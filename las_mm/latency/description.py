@@ -79,7 +79,6 @@ def describe_block(block: DynamicBlock, stage: int, input_size: Size) -> BlockSp
         layers.insert(-1, gate_after(layers[-2], gate[0].out_channels))
     if branch.join == 'concat':
         layers.insert(0, concatenation(inputs, input_size))
-    dense = branch.shortcut is not None
     grains = {masker.axis: masker.granularity for masker in block.maskers}
     granularity: int | str | None = WHOLE if BRANCH in grains else grains.get(SITES)
     if isinstance(granularity, int):
@@ -89,11 +88,21 @@ def describe_block(block: DynamicBlock, stage: int, input_size: Size) -> BlockSp
         stage=stage,
         layers=tuple(layers),
         input_size=input_size,
-        shortcut=(projection(inputs, last.out_channels, last.size, branch.stride),) * dense,
+        shortcut=_describe_shortcut(branch, inputs, last),
         join=branch.join,
         granularity=granularity,
         channel_group=grains.get(CHANNELS),
     )
+
+
+def _describe_shortcut(branch: Branch, inputs: int, last: LayerSpec) -> tuple[LayerSpec, ...]:
+    """Nothing, a convolution, or, where it has none, a copy of some pixels."""
+    if branch.shortcut is None:
+        return ()
+    if convs_of(branch.shortcut):
+        return (projection(inputs, last.out_channels, last.size, branch.stride),)
+    outputs, (height, width) = last.out_channels, last.size
+    return (LayerSpec('avg_pool', inputs, outputs, height, width, stride=branch.stride),)
 
 
 def _describe_step(step: Step) -> Conv:

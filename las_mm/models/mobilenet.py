@@ -3,15 +3,14 @@
 A block without a shortcut has nothing to put in the place of a skipped pixel: it is static.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, cast
 
 from torch import Tensor, nn
 
 from las_mm.layers import DILATED, SITES, Branch, DynamicBlock, Step, conv_macs, convs_of
-from las_mm.ops import conv_size
 
-from .backbone import DynamicBackbone, Stage, StemLayer
+from .backbone import DynamicBackbone, Stage, StemLayer, size_after
 
 
 class InvertedResidualBlock(DynamicBlock):
@@ -105,7 +104,6 @@ class LASMobileNetV2Mixin(DynamicBackbone):
     """
 
     stem_names = ()  # the stem is a ConvModule, folded as any other
-    is_described = False
     static_block: ClassVar[type[nn.Module]]
     dynamic_block: ClassVar[type[InvertedResidualBlock]]
     layers: list[str]
@@ -158,22 +156,31 @@ class LASMobileNetV2Mixin(DynamicBackbone):
 
     @property
     def stem_layers(self) -> list[StemLayer]:
-        return list(convs_of(self.conv1))
+        """Convolutions before the first block with a shortcut."""
+        return self._fixed_layers()[0]
+
+    def layers_after(self, stage: int) -> list[StemLayer]:
+        """Convolutions of the blocks without a shortcut that come next, or of the end."""
+        return self._fixed_layers()[stage + 1]
 
     def fixed_macs(self) -> int:
         """The stem's, the static blocks' and the last convolution's."""
-        macs, size = super().fixed_macs(), conv_size(self.input_size, 2)
-        for part in self._parts():
-            for conv in convs_of(part):
-                size = conv_size(size, conv.stride[0])
-                macs += 0 if is_residual(part) else conv_macs(conv, size)
+        size, macs = self.input_size, 0
+        for layer in sum(self._fixed_layers(), []):  # between which no size changes
+            size = size_after(layer, size)
+            macs += conv_macs(cast(nn.Conv2d, layer), size)
         return macs
 
-    def _parts(self) -> Iterator[nn.Module]:
-        """The blocks and the last convolution, in order of execution."""
+    def _fixed_layers(self) -> list[list[StemLayer]]:
+        """What always runs: before the first stage, and after each one."""
+        fixed: list[list[StemLayer]] = [[*convs_of(self.conv1)]]
         for name in self.layers:
             part = getattr(self, name)
-            yield from part if isinstance(part, InvertedStage) else [part]
+            blocks = list(part) if isinstance(part, InvertedStage) else [part]
+            fixed[-1] += [conv for b in blocks if not is_residual(b) for conv in convs_of(b)]
+            if any(map(is_residual, blocks)):
+                fixed.append([])
+        return fixed
 
 
 def is_residual(part: nn.Module) -> bool:

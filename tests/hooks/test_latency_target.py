@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from detectors import batch
+from detectors import batch, build_model, classifier
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from test_sparsity_hook import build, losses_of
@@ -57,6 +57,27 @@ def test_loss_pulls_the_predicted_latency_to_the_target(kind):
     assert 'loss_flops' not in losses
     hook.after_train(None)
     assert 'loss_latency' not in losses_of(model)
+
+
+LIGHT = {
+    'mmpretrain.LASMobileNetV2': dict(widen_factor=0.35, out_indices=(6,)),
+    'mmpretrain.LASResNetCIFAR': dict(depth=20, shortcut='A'),
+}
+
+
+@pytest.mark.parametrize('kind', LIGHT)
+def test_light_networks_are_pulled_to_it_too(kind):
+    config = classifier()
+    config.backbone = dict(LIGHT[kind], type=kind)
+    config.head.in_channels = 64 if 'CIFAR' in kind else 112
+    model = build_model(config).train()
+    for block in model.backbone.blocks:
+        torch.nn.init.zeros_(block.masker.conv.bias)
+    start(SparsityLossHook(target=dict(latency=0.9, device='nano')), model)
+    losses = model(**batch(model, images=1, size=64), mode='loss')
+    assert losses['latency_ratio'].item() == pytest.approx(predicted(model).ratio, rel=0.02)
+    losses['loss_latency'].backward()
+    assert all(block.masker.conv.bias.grad.abs().max() > 0 for block in model.backbone.blocks)
 
 
 def test_training_to_a_latency_gets_there_with_the_predictor_s_number():

@@ -6,11 +6,14 @@ from torch import nn
 
 from las_mm.latency.description import describe_backbone
 from las_mm.models.densenet_mmpretrain import LASDenseNet
+from las_mm.models.mobilenet_mmdet import LASMobileNetV2 as MmdetMobileNet
+from las_mm.models.mobilenet_mmpretrain import LASMobileNetV2 as PretrainMobileNet
 from las_mm.models.regnet_mmdet import LASRegNet as RegNet
+from las_mm.models.resnet_cifar_mmpretrain import LASResNetCIFAR as ResNetCIFAR
 from las_mm.models.resnet_mmdet import LASResNet as MmdetResNet
 from las_mm.models.resnet_mmpretrain import LASResNet as PretrainResNet
 from las_mm.models.resnet_torch import TorchLASResNet
-from latency_predictor import network_macs, resnet
+from latency_predictor import LatencyModel, build_network, load_devices, network_macs, resnet
 
 
 @pytest.mark.parametrize('depth', [18, 50])
@@ -21,6 +24,25 @@ def test_describes_the_same_network_as_the_predictor_builds(depth, size):
     built = resnet(depth, size, granularity='4-4-2-1')
     assert described.blocks == built.blocks
     assert described.stem == built.stem
+
+
+@pytest.mark.parametrize('size', [(224, 224), (97, 131)])
+def test_describes_the_same_light_networks(size):
+    for backbone, name in (
+        (PretrainMobileNet(granularity='4-4-2-2-1'), 'mobilenet_v2'),
+        (ResNetCIFAR(20, '4-4-2', shortcut='B'), 'resnet20_cifar'),
+    ):
+        grains = '-'.join(map(str, backbone.granularity))
+        described, built = describe_backbone(backbone, size), build_network(name, size, grains)
+        assert described.fixed == built.fixed
+        shape = [(b.name, b.stage, b.granularity, b.input_size) for b in built.blocks]
+        found = [(b.name, b.stage, b.granularity, b.input_size) for b in described.blocks]
+        assert found == shape
+        assert network_macs(described, 0.4) == network_macs(built, 0.4)
+        for device in load_devices('v100,tx2'):
+            model = LatencyModel(device)
+            ours, theirs = model.network(described, 0.4), model.network(built, 0.4)
+            assert (ours.static_ms, ours.dynamic_ms) == (theirs.static_ms, theirs.dynamic_ms)
 
 
 def resnets():
@@ -59,6 +81,12 @@ FAMILIES = [
     lambda: LASDenseNet(DENSE, '4-2-2-1'),
     lambda: LASDenseNet(DENSE, '2-all-1-all', out_indices=(0, 1, 2, 3)),
     lambda: LASDenseNet('121', '4-4-2-1'),
+    lambda: MmdetMobileNet(granularity='4-4-2-2-1', out_indices=(2, 4, 6)),
+    lambda: PretrainMobileNet(0.1),
+    lambda: PretrainMobileNet(0.5, granularity='4-all-2-2-1'),
+    lambda: ResNetCIFAR(20, '4-4-2', shortcut='A'),
+    lambda: ResNetCIFAR(20, '4-all-2', shortcut='B'),
+    lambda: ResNetCIFAR(18, '4-4-2-1'),
     lambda: changed_stem(nn.Conv2d(3, 64, 3, 1, 1), nn.Identity()),
     lambda: changed_stem(nn.Conv2d(3, 64, 5, 3, 0), nn.AvgPool2d(2)),
     lambda: changed_stem(nn.Conv2d(3, 64, 7, 2, 3), nn.MaxPool2d(3, 2, ceil_mode=True)),
