@@ -18,6 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
+from benchmarking.inverted import InvertedResidual
 from torch import Tensor
 from triton_offline import Report, offline_target, read_report
 
@@ -41,7 +42,9 @@ EDGE = 28  # of the maps; what is compiled depends on channels and granularity o
 def gallery(
     dtype: torch.dtype, stages: Sequence[int] = range(len(STAGES))
 ) -> Iterator[tuple[DynamicBlock, Tensor]]:
-    """Blocks with an input each: two of each stage of a LAS-ResNet, and a grouped, gated one."""
+    """Blocks with an input each: two of each stage of a LAS-ResNet, a grouped, gated one, and an
+    inverted residual.
+    """
     blocks = []
     for stage in stages:
         width, granularity = STAGES[stage]
@@ -49,8 +52,8 @@ def gallery(
         blocks.append(DynamicBottleneck(inputs, width, 4 * width, granularity, stride))
         blocks.append(DynamicBottleneck(4 * width, width, 4 * width, granularity))
     blocks.append(DynamicBottleneck(128, 128, 128, 4, groups=8, squeeze_channels=32))
-    for block in blocks:
-        x = torch.zeros(1, block.conv1.in_channels, EDGE, EDGE, dtype=dtype)
+    for block in (*blocks, InvertedResidual(64, 4)):
+        x = torch.zeros(1, block.branch.steps[0].op.in_channels, EDGE, EDGE, dtype=dtype)
         yield block.eval().to(dtype), x
 
 

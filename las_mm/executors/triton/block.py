@@ -37,7 +37,8 @@ def run_block(
         x: (N, C, H, W) on a GPU, or on the CPU where Triton interprets.
         options: Switches.
         in_place: Whether the result may overwrite ``x``. Only has an effect on a block without a
-            shortcut convolution, and demands that ``x`` is nowhere negative.
+            shortcut convolution, and demands that ``x`` is nowhere negative if a ReLU follows
+            its sum.
         counts: (2,) zeros on the device, to be used up; None to make them.
         decided: Mask (N, 1, h, w) to take instead of the own decision, or None.
         margins: Incremental margins of the stage, None where this block decides on its own.
@@ -116,4 +117,4 @@ def _finish(
         return
     branch = torch.empty_like(out)
     run_conv_scatter_add(packed, sizes, source, branch, lists, options)
-    run_scatter_then_add(branch, out, lists, options)
+    run_scatter_then_add(packed, branch, out, lists, options)

@@ -7,18 +7,23 @@ import torch
 from torch import Tensor
 
 from .kernels.conv_scatter_add import conv_scatter_add
+from .kernels.depthwise import depthwise_conv
 from .kernels.gather_conv import gather_conv
 from .kernels.identity import copy_identity, shortcut_conv
-from .kernels.unfused import add_relu, gather_patches, scatter
+from .kernels.unfused import add_activate, gather_patches, scatter
 from .launch import cdiv, common, compiled, launch, use_pdl
 from .options import Options
 from .packing import PackedBlock, PackedConv, padded_depth
 from .sizes import LARGEST_MAP, Lists, Sizes, half_list
-from .tiles import Tile, conv_tiles, incremental_tiles
+from .tiles import Tile, conv_tiles, depthwise_tiles, incremental_tiles
 from .tuning import choose_tile
 
 COPY = {'BM': 32, 'BN': 128}  # elements that one program of a copying kernel moves at a time
 ADD_ELEMENTS = 2048  # of one program of the unfused addition
+# What a depthwise convolution is compiled for: it has no groups, and multiplies no matrices.
+DEPTHWISE = (
+    *('CHANNELS', 'KERNEL', 'STRIDE', 'DILATION', 'PDL', 'BM', 'BN', 'num_warps', 'num_stages'),
+)
 
 
 def run_gather_conv(
@@ -31,7 +36,7 @@ def run_gather_conv(
     options: Options,
     patch: int = 0,
 ) -> Tensor:
-    """relu(conv(source)) at listed pixels.
+    """activate(conv(source)) at listed pixels.
 
     Args:
         conv: The convolution.
@@ -44,21 +49,27 @@ def run_gather_conv(
         patch: S if ``source`` are copies of patches.
     """
     out = source.new_empty(len(pixels), conv.out_channels)
+    kernel, make_tiles = gather_conv, conv_tiles
+    if conv.depthwise:
+        kernel, make_tiles = depthwise_conv, depthwise_tiles
 
     def run(tile: Tile, pixels: Tensor = pixels, count: Tensor = count) -> None:
+        constants = {**conv.constants, **common(options, source), **compiled(tile)}
+        if conv.depthwise:
+            constants = {name: constants[name] for name in DEPTHWISE}
         launch(
-            gather_conv,
+            kernel,
             _grid(conv, len(pixels), tile),
             source, conv.weight, conv.bias, out, pixels, count, *sizes[0], *sizes[1],
-            COMPACT=compact, PATCH=patch, **conv.constants,
-            **common(options, source), **compiled(tile),
+            COMPACT=compact, PATCH=patch, LIMIT=conv.limit, **constants,
         )  # fmt: skip
 
     def scratch() -> Callable[[Tile], None]:
         some, number = half_list(len(pixels), source.device)
         return partial(run, pixels=some, count=number)
 
-    run(_tile('gather_conv', conv, source, (sizes, len(pixels), patch), options, scratch))
+    name, shape = kernel.__name__, (sizes, len(pixels), patch)
+    run(_tile(name, conv, source, shape, options, scratch, make_tiles))
     return out
 
 
@@ -95,7 +106,8 @@ def run_conv_scatter_add(
             *sizes.hidden, *sizes.output, blocks, sizes.patches,
             COMPACT=compact, SCATTER_ADD=options.scatter_add, FOLLOWING=blocks > 0,
             MASKER_DEPTH=padded_depth(conv.out_channels), S=packed.granularity,
-            RUN=_shared_rows(packed.granularity, sizes.output, tile.rows), **conv.constants,
+            RUN=_shared_rows(packed.granularity, sizes.output, tile.rows), LIMIT=conv.limit,
+            **conv.constants,
             **common(options, source), **compiled(tile),
         )  # fmt: skip
 
@@ -113,8 +125,8 @@ def run_conv_scatter_add(
 def run_identity(
     packed: PackedBlock, sizes: Sizes, x: Tensor, lists: Lists, options: Options
 ) -> Tensor:
-    """Rows (N·H'·W', C') of the shortcut of ``x`` (N, C, H, W), rectified in skipped patches."""
-    conv = packed.shortcut
+    """Rows (N·H'·W', C') of the shortcut of ``x`` (N, C, H, W), activated in skipped patches."""
+    conv, limit = packed.shortcut, packed.convs[-1].limit
     if packed.pool is not None:
         x = packed.pool(x)
     rows, size = as_rows(x), tuple(x.shape[-2:])
@@ -124,8 +136,8 @@ def run_identity(
             copy_identity,
             (cdiv(len(rows), COPY['BM']) * cdiv(rows.shape[1], COPY['BN']),),
             rows, out, lists.mask, *size, len(rows),
-            CHANNELS=rows.shape[1], S=packed.granularity, PDL=use_pdl(options, x), **COPY,
-            num_warps=4,
+            CHANNELS=rows.shape[1], S=packed.granularity, LIMIT=limit, PDL=use_pdl(options, x),
+            **COPY, num_warps=4,
         )  # fmt: skip
         return out
     out = rows.new_empty(sizes.output_pixels, conv.out_channels)
@@ -135,7 +147,8 @@ def run_identity(
             shortcut_conv,
             _grid(conv, len(out), tile),
             rows, conv.weight, conv.bias, out, lists.mask, *size, *sizes.output, len(out),
-            S=packed.granularity, **conv.constants, **common(options, rows), **compiled(tile),
+            S=packed.granularity, LIMIT=limit, **conv.constants,
+            **common(options, rows), **compiled(tile),
         )  # fmt: skip
 
     run(_tile('shortcut_conv', conv, rows, (size, len(out)), options, lambda: run))
@@ -165,8 +178,10 @@ def run_gather(
     return out
 
 
-def run_scatter_then_add(branch: Tensor, out: Tensor, lists: Lists, options: Options) -> None:
-    """out = relu(out + scattered branch) by a map of zeros, a scatter and an addition."""
+def run_scatter_then_add(
+    packed: PackedBlock, branch: Tensor, out: Tensor, lists: Lists, options: Options
+) -> None:
+    """out = activate(out + scattered branch) by a map of zeros, a scatter and an addition."""
     scattered = torch.zeros_like(out)
     launch(
         scatter,
@@ -175,8 +190,8 @@ def run_scatter_then_add(branch: Tensor, out: Tensor, lists: Lists, options: Opt
         CHANNELS=branch.shape[1], PDL=use_pdl(options, out), **COPY, num_warps=4,
     )  # fmt: skip
     launch(
-        add_relu, (cdiv(out.numel(), ADD_ELEMENTS),), out, scattered, out.numel(),
-        PDL=use_pdl(options, out), BLOCK=ADD_ELEMENTS, num_warps=8,
+        add_activate, (cdiv(out.numel(), ADD_ELEMENTS),), out, scattered, out.numel(),
+        LIMIT=packed.convs[-1].limit, PDL=use_pdl(options, out), BLOCK=ADD_ELEMENTS, num_warps=8,
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ INDEX_PIXELS = 256  # that one program of index looks at, if a patch has not mor
 def fusable(packed: PackedBlock) -> bool:
     """Whether masker and first convolution can share a kernel: both must see every pixel once."""
     first = packed.convs[0]
-    plain = first.kernel_size == first.stride == first.groups == 1
+    plain = first.kernel_size == first.stride == first.groups == 1 and not first.depthwise
     return plain and power_of_two(packed.window**2) <= LARGEST_WINDOW
 
 
@@ -55,7 +55,8 @@ def run_masker_conv1(
             CHANNELS=conv.in_channels, OUT=conv.out_channels, DEPTH=conv.depth,
             WINDOW=packed.window, WINDOW_AREA=area,
             S=packed.granularity, AREA=power_of_two(packed.granularity**2),
-            DECIDED=decided is not None, **common(options, x), **compiled(tile),
+            DECIDED=decided is not None, LIMIT=conv.limit,
+            **common(options, x), **compiled(tile),
         )  # fmt: skip
 
     def run_again(tile: Tile, counts: Tensor) -> None:

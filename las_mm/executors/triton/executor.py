@@ -6,12 +6,12 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from las_mm.executors.folding import (
     FoldedBlock,
     FoldedConv,
-    activations,
+    activate,
     fold_block,
     why_not_foldable,
 )
@@ -116,8 +116,6 @@ def _why_not_kernels(block: DynamicBlock, dtype: torch.dtype) -> str | None:
         return reason
     if isinstance(block.spatial_masker, SqueezeMasker):
         return 'its kernels decide by the mean of a patch, not as a SqueezeMasker does'
-    if any(not isinstance(act, nn.ReLU) for act in activations(block.branch)):
-        return 'its kernels end in a ReLU, and the block does not'
     return None
 
 
@@ -128,12 +126,13 @@ def _fold_static(block: DynamicBlock, dtype: torch.dtype) -> FoldedBlock | str:
 def run_static(folded: FoldedBlock, x: Tensor, private: bool = False) -> tuple[Tensor, Masks]:
     """A static block by the device's own convolutions, on folded weights."""
     out = x = x.contiguous(memory_format=torch.channels_last)
-    for conv in folded.convs[:-1]:
-        out = conv(out).relu_()
+    for conv, limit in zip(folded.convs[:-1], folded.limits, strict=False):
+        out = activate(conv(out), limit)
     if folded.gate is not None:
         means = out.mean((2, 3), dtype=folded.gate.squeeze.bias.dtype)
         out *= folded.gate(means)[..., None, None]
-    return folded.convs[-1](out).add_(folded.identity(x)).relu_(), ()
+    out = folded.convs[-1](out)
+    return activate(out.add_(folded.identity(x)) if folded.adds else out, folded.limits[-1]), ()
 
 
 def _fold_channels_last(block: DynamicBlock, dtype: torch.dtype) -> FoldedBlock:

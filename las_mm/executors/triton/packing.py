@@ -28,6 +28,9 @@ class PackedConv:
         group_in: Input channels of a group.
         group_out: Output channels of a group.
         kernel_size, stride, dilation: As of the convolution.
+        limit: Where the activation after it ends, or after the last convolution that after the
+            sum; see :class:`~las_mm.executors.folding.FoldedBlock`.
+        depthwise: Whether it goes channel by channel: its weight is then (k², C), in one group.
     """
 
     weight: Tensor
@@ -38,6 +41,8 @@ class PackedConv:
     kernel_size: int
     stride: int
     dilation: int
+    limit: float | None = None
+    depthwise: bool = False
 
     @property
     def depth(self) -> int:
@@ -110,8 +115,12 @@ def padded_depth(channels: int) -> int:
     return -(-channels // step) * step
 
 
-def pack_conv(conv: FoldedConv, dtype: torch.dtype) -> PackedConv:
-    """Lay out one convolution; the bias stays in float32."""
+def pack_conv(
+    conv: FoldedConv, dtype: torch.dtype, limit: float | None = None, depthwise: bool = False
+) -> PackedConv:
+    """Lay out one convolution; the bias stays in float32. The others as in :class:`PackedConv`."""
+    if depthwise:
+        return _pack_depthwise(conv, dtype, limit)
     weight, groups = _merge_groups(conv)
     weight = weight.permute(0, 2, 3, 1)  # (C_out, k, k, group_in)
     group_in = weight.shape[-1]
@@ -125,7 +134,15 @@ def pack_conv(conv: FoldedConv, dtype: torch.dtype) -> PackedConv:
         kernel_size=conv.kernel_size,
         stride=conv.stride,
         dilation=conv.dilation,
+        limit=limit,
     )
+
+
+def _pack_depthwise(conv: FoldedConv, dtype: torch.dtype, limit: float | None) -> PackedConv:
+    channels = len(conv.bias)
+    weight = conv.weight.flatten(1).t().to(dtype).contiguous()
+    shape = conv.kernel_size, conv.stride, conv.dilation
+    return PackedConv(weight, conv.bias.float(), 1, channels, channels, *shape, limit, True)
 
 
 def patch_of(block: DynamicBlock) -> int:
@@ -139,7 +156,10 @@ def pack_block(block: DynamicBlock, dtype: torch.dtype) -> PackedBlock:
     masker = cast(SpatialMasker, block.spatial_masker)
     weight, bias = masker.difference()
     return PackedBlock(
-        convs=tuple(pack_conv(conv, dtype) for conv in folded.convs),
+        convs=tuple(
+            pack_conv(conv, dtype, limit, conv is not folded.convs[-1] and is_depthwise(conv))
+            for conv, limit in zip(folded.convs, folded.limits, strict=True)
+        ),
         gate=folded.gate,
         shortcut=None if folded.shortcut is None else pack_conv(folded.shortcut, dtype),
         pool=folded.pool,
@@ -148,6 +168,11 @@ def pack_block(block: DynamicBlock, dtype: torch.dtype) -> PackedBlock:
         masker_bias=bias.reshape(1),
         mask_dtype=masker.dtype,
     )
+
+
+def is_depthwise(conv: FoldedConv) -> bool:
+    """Whether a convolution goes channel by channel."""
+    return 1 < conv.groups == len(conv.bias) and conv.weight.shape[1] == 1
 
 
 def _merge_groups(conv: FoldedConv) -> tuple[Tensor, int]:

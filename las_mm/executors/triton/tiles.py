@@ -74,6 +74,12 @@ SINGLE_INCREMENTAL = (
     Tile(32, 32, 32, 4, 4),
     Tile(16, 32, 32, 2, 4),
 )
+DEPTHWISE = (
+    Tile(32, 64, 1, 4, 2),
+    Tile(64, 32, 1, 4, 2),
+    Tile(16, 64, 1, 4, 2),
+    Tile(16, 32, 1, 2, 2),
+)
 FEWEST_COLUMNS = 16  # of a tensor-core product
 
 
@@ -101,6 +107,14 @@ def incremental_tiles(dtype: torch.dtype, out_channels: int, depth: int) -> tupl
     """
     tiles = SINGLE_INCREMENTAL if dtype.itemsize == 4 else HALF_INCREMENTAL
     return _fitting(tiles, out_channels, depth)
+
+
+def depthwise_tiles(dtype: torch.dtype, out_channels: int, depth: int) -> tuple[Tile, ...]:
+    """Tiles for a depthwise convolution, whose loop goes over taps, not over channels.
+
+    Arguments as of :func:`conv_tiles`.
+    """
+    return _fitting(DEPTHWISE, out_channels, depth)
 
 
 def masker_conv1_tiles(

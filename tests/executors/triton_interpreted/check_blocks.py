@@ -9,6 +9,7 @@ from torch import nn
 
 from las_mm.executors.triton import Options, TritonExecutor
 from las_mm.layers import DynamicBasicBlock, DynamicBottleneck
+from las_mm.models.mobilenet_mmpretrain import LASInvertedResidual
 
 FLOAT32_BOUND = 1e-5
 FLOAT16_BOUND = 3 * 2**-11  # eleven bits of mantissa, rounded after each of three convolutions
@@ -91,6 +92,37 @@ def test_float16(groups, switches):
 
 def test_float16_with_a_gate():
     assert_same(gated_block().half(), torch.randn(2, 16, 9, 10).half(), 4 / 3 * FLOAT16_BOUND)
+
+
+def inverted(channels=12, expand=3, granularity=2, **options):
+    """An inverted residual with a depthwise convolution, ReLU6 and a linear end."""
+    block = LASInvertedResidual(channels, channels, 1, expand, **options)
+    block.make_dynamic(granularity)
+    return randomize(block)
+
+
+@pytest.mark.parametrize('switches', [{}, UNFUSED, dict(masker_conv1=False)])
+@pytest.mark.parametrize('granularity', [1, 2, 4, 'all'])
+@pytest.mark.parametrize('expand', [1, 3])
+def test_inverted_residuals(expand, granularity, switches):
+    block = inverted(expand=expand, granularity=granularity)
+    assert_same(block, 4 * torch.randn(2, 12, 9, 10), **switches)
+
+
+@pytest.mark.parametrize('switches', [{}, UNFUSED])
+def test_inverted_residuals_in_float16_and_with_a_relu(switches):
+    assert_same(inverted().half(), torch.randn(2, 12, 9, 10).half(), FLOAT16_BOUND, **switches)
+    block = inverted(40, 2, act_cfg=dict(type='ReLU'))
+    assert_same(block, 4 * torch.randn(1, 40, 7, 5), **switches)
+
+
+def test_a_private_input_of_both_signs_is_overwritten():
+    block = inverted()
+    x = torch.randn(2, 12, 9, 9).contiguous(memory_format=torch.channels_last)
+    expected, _ = run(block, x, None)
+    out, _ = run(block, x, TritonExecutor(), private=True)
+    assert out.data_ptr() == x.data_ptr()
+    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_dilated_and_caffe_style():

@@ -4,6 +4,8 @@ from torch import nn
 
 from las_mm.layers import DynamicBlock, DynamicBottleneck
 
+from .inverted import InvertedResidual
+
 # Input, middle, groups and squeezed channels of each stage, whose strides are 4, 8, 16 and 32.
 BOTTLENECKS = {
     'resnet': [(256, 64, 1, 0), (512, 128, 1, 0), (1024, 256, 1, 0), (2048, 512, 1, 0)],
@@ -33,11 +35,7 @@ def channels_and_stride(family: str, stage: int) -> tuple[int, int]:
 def make_block(family: str, stage: int, granularity: int) -> DynamicBlock:
     """A block of a stage, whose branch adds little: it may run in place for long."""
     if family == 'mobilenet':
-        from las_mm.models.mobilenet_mmpretrain import LASInvertedResidual
-
-        width, _ = INVERTED[stage - 1]
-        block: DynamicBlock = LASInvertedResidual(width, width, 1, 6)
-        block.make_dynamic(granularity)
+        block: DynamicBlock = InvertedResidual(INVERTED[stage - 1][0], granularity)
     else:
         channels, middle, groups, squeezed = BOTTLENECKS[family][stage - 1]
         options = dict(groups=groups, squeeze_channels=squeezed)

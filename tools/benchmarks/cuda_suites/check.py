@@ -8,6 +8,7 @@ from functools import partial
 from multiprocessing import get_context
 
 import torch
+from benchmarking.inverted import InvertedResidual
 from benchmarking.masks import make_mask
 from torch import Tensor
 
@@ -95,6 +96,9 @@ def _special(device: torch.device) -> Iterator[tuple]:
         block = DynamicBottleneck(64, 64, 64, 2, groups=groups, squeeze_channels=16)
         yield _decided(f'groups {groups} gated', block, (9, 10), 0.5, device)
     yield _decided('basic block', DynamicBasicBlock(64, 64, 2), (9, 10), 0.5, device)
+    for granularity in (1, 4):
+        name, block = f'inverted residual S {granularity}', InvertedResidual(24, granularity)
+        yield _decided(name, block, (9, 10), 0.5, device)
 
 
 def _decided(name, block, size, rate, device) -> tuple[str, DynamicBlock, Tensor]:
@@ -102,7 +106,7 @@ def _decided(name, block, size, rate, device) -> tuple[str, DynamicBlock, Tensor
     with torch.no_grad():
         block.masker.conv.weight.normal_()
         block.masker.conv.bias.zero_()
-    x = torch.randn(2, block.conv1.in_channels, *size, device=device)
+    x = torch.randn(2, block.branch.steps[0].op.in_channels, *size, device=device)
     if rate is not None:
         grid = [-(-edge // block.masker.window) for edge in size]
         block.masker.decided = make_mask(grid, rate, seed=1, batch=2).to(device)

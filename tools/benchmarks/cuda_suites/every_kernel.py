@@ -3,9 +3,15 @@
 PYTHONPATH=. compute-sanitizer python tools/benchmarks/cuda_suites/every_kernel.py
 """
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarking.inverted import InvertedResidual
 
 from las_mm.executors.triton.block import run_block
 from las_mm.executors.triton.margins import Margins
@@ -23,6 +29,7 @@ def blocks() -> Iterator[tuple[DynamicBlock, tuple[int, int]]]:
         yield DynamicBottleneck(32, 16, 32, granularity), (10, 11)
     yield DynamicBottleneck(64, 64, 64, 2, groups=4, squeeze_channels=16), (9, 10)
     yield DynamicBasicBlock(16, 16, 2), (9, 10)
+    yield InvertedResidual(24, 2), (9, 10)
 
 
 @torch.no_grad()
@@ -34,7 +41,7 @@ def run_all(device: str) -> int:
             own = block.eval().to(device, dtype)
             own.masker.conv.bias.zero_()
             packed = pack_block(own, dtype)
-            x = torch.rand(2, own.conv1.in_channels, *size, device=device).to(dtype)
+            x = torch.rand(2, own.branch.steps[0].op.in_channels, *size, device=device).to(dtype)
             for switches in ({}, {'masker_conv1': False}, UNFUSED):
                 run_block(packed, x, Options(tune=False, **switches))
                 count += 1

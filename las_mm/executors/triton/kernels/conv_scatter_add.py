@@ -1,9 +1,9 @@
-"""Last convolution, scatter, addition and ReLU in one kernel (Sec. 3.4), and the next margins."""
+"""Last convolution, scatter, sum and activation in one kernel (Sec. 3.4), and the next margins."""
 
 import triton
 import triton.language as tl
 
-from .tile import conv_tile, split_pixel, wait_for_inputs
+from .tile import activate, conv_tile, split_pixel, wait_for_inputs
 
 
 @triton.jit
@@ -77,13 +77,14 @@ def conv_scatter_add(
     MASKER_DEPTH: tl.constexpr,
     S: tl.constexpr,
     RUN: tl.constexpr,
+    LIMIT: tl.constexpr,
     PRECISION: tl.constexpr,
     PDL: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
     BK: tl.constexpr,
 ):
-    """out[pixels] = relu(out[pixels] + conv(source) + bias), in place on the residual.
+    """out[pixels] = activate(out[pixels] + conv(source) + bias), in place on the residual.
 
     Args:
         source: (count, CHANNELS) rows in the order of the list if COMPACT (a bottleneck's 1×1),
@@ -127,7 +128,7 @@ def conv_scatter_add(
     if SCATTER_ADD:
         target = out + pixel[:, None] * (GROUPS * GROUP_OUT) + columns[None, :]
         acc += tl.load(target, mask=valid, other=0.0).to(tl.float32)
-        value = tl.where(valid, tl.maximum(acc, 0.0), 0.0).to(out.dtype.element_ty)
+        value = tl.where(valid, activate(acc, LIMIT), 0.0).to(out.dtype.element_ty)
         tl.store(target, value, mask=valid)
         if FOLLOWING:
             across = (out_width + S - 1) // S

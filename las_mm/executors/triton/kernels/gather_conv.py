@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from .tile import conv_tile, split_pixel, wait_for_inputs
+from .tile import activate, conv_tile, split_pixel, wait_for_inputs
 
 
 @triton.jit(
@@ -31,13 +31,14 @@ def gather_conv(
     DILATION: tl.constexpr,
     COMPACT: tl.constexpr,
     PATCH: tl.constexpr,
+    LIMIT: tl.constexpr,
     PRECISION: tl.constexpr,
     PDL: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
     BK: tl.constexpr,
 ):
-    """relu(conv(source) + bias) at the listed pixels.
+    """activate(conv(source) + bias) at the listed pixels.
 
     The halo of a patch is read from the map itself, so that overlapping halos are neither copied
     nor stored twice; pixels outside of the image count as zeros.
@@ -84,7 +85,7 @@ def gather_conv(
     columns = channel_out + tl.arange(0, BN)
     valid = columns < GROUP_OUT
     columns += group * GROUP_OUT
-    acc = tl.maximum(acc + tl.load(bias + columns, mask=valid, other=0.0)[None, :], 0.0)
+    acc = activate(acc + tl.load(bias + columns, mask=valid, other=0.0)[None, :], LIMIT)
     target = rows if COMPACT else pixel
     tl.store(
         out + target[:, None] * (GROUPS * GROUP_OUT) + columns[None, :],

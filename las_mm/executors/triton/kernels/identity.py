@@ -1,18 +1,20 @@
-"""The dense shortcut: skipped pixels get their ReLU here, active ones in ``conv_scatter_add``."""
+"""The dense shortcut: skipped pixels end here, active ones in ``conv_scatter_add``."""
 
 import triton
 import triton.language as tl
 
-from .tile import conv_tile, split_pixel, wait_for_inputs
+from .tile import activate, conv_tile, split_pixel, wait_for_inputs
 
 
 @triton.jit
-def rectify_skipped(value, mask, image, y, x, inside, height, width, S: tl.constexpr):
-    """ReLU of the rows that lie in skipped patches: (BM, BN) -> (BM, BN)."""
+def activate_skipped(
+    value, mask, image, y, x, inside, height, width, S: tl.constexpr, LIMIT: tl.constexpr
+):
+    """The activation of the rows that lie in skipped patches: (BM, BN) -> (BM, BN)."""
     down, across = (height + S - 1) // S, (width + S - 1) // S
     patch = (image * down + y // S) * across + x // S
     active = tl.load(mask + patch, mask=inside, other=1.0) > 0
-    return tl.where(active[:, None], value, tl.maximum(value, 0.0))
+    return tl.where(active[:, None], value, activate(value, LIMIT))
 
 
 @triton.jit(do_not_specialize=['height', 'width', 'out_height', 'out_width', 'total'])
@@ -36,13 +38,14 @@ def shortcut_conv(
     STRIDE: tl.constexpr,
     DILATION: tl.constexpr,
     S: tl.constexpr,
+    LIMIT: tl.constexpr,
     PRECISION: tl.constexpr,
     PDL: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
     BK: tl.constexpr,
 ):
-    """The shortcut's convolution everywhere, rectified where nothing will be added to it.
+    """The shortcut's convolution everywhere, activated where nothing will be added to it.
 
     Args:
         source: (N·height·width, CHANNELS) rows.
@@ -68,7 +71,7 @@ def shortcut_conv(
     valid = inside[:, None] & (columns < GROUP_OUT)[None, :]
     columns += group * GROUP_OUT
     acc += tl.load(bias + columns, mask=columns < GROUPS * GROUP_OUT, other=0.0)[None, :]
-    acc = rectify_skipped(acc, mask, image, y, x, inside, out_height, out_width, S)
+    acc = activate_skipped(acc, mask, image, y, x, inside, out_height, out_width, S, LIMIT)
     target = out + pixel[:, None] * (GROUPS * GROUP_OUT) + columns[None, :]
     tl.store(target, acc.to(out.dtype.element_ty), mask=valid)
 
@@ -83,11 +86,12 @@ def copy_identity(
     total,
     CHANNELS: tl.constexpr,
     S: tl.constexpr,
+    LIMIT: tl.constexpr,
     PDL: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
 ):
-    """Copy (total, CHANNELS) rows of x, rectified where nothing will be added to them.
+    """Copy (total, CHANNELS) rows of x, activated where nothing will be added to them.
 
     Only needed where a block may not work in place on its input.
     """
@@ -101,5 +105,5 @@ def copy_identity(
     valid = inside[:, None] & (columns < CHANNELS)[None, :]
     offset = pixel[:, None] * CHANNELS + columns[None, :]
     value = tl.load(source + offset, mask=valid, other=0.0)
-    value = rectify_skipped(value, mask, image, y, x, inside, height, width, S)
+    value = activate_skipped(value, mask, image, y, x, inside, height, width, S, LIMIT)
     tl.store(out + offset, value, mask=valid)

@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 from .patches import append_pixels, decide, split_patch
-from .tile import wait_for_inputs
+from .tile import activate, wait_for_inputs
 
 
 @triton.jit(
@@ -37,13 +37,14 @@ def masker_conv1(
     S: tl.constexpr,
     AREA: tl.constexpr,
     DECIDED: tl.constexpr,
+    LIMIT: tl.constexpr,
     PRECISION: tl.constexpr,
     PDL: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
     BK: tl.constexpr,
 ):
-    """Dense relu(conv1(x) + bias), the mask and the list of active pixels, from one read of x.
+    """Dense activate(conv1(x) + bias), the mask and the list of active pixels, from one read of x.
 
     The rows of a tile are whole patches, so that the pooled margin never leaves the registers: no
     logits are written, and no other kernel is needed before the second convolution.
@@ -93,7 +94,7 @@ def masker_conv1(
         if tile == 0:
             difference = tl.load(masker_weight + start + k)
             margin += tl.sum(a.to(tl.float32).to(tl.float64) * difference[None, :], 1)
-    acc = tl.maximum(acc + tl.load(bias + columns, mask=columns < OUT, other=0.0)[None, :], 0.0)
+    acc = activate(acc + tl.load(bias + columns, mask=columns < OUT, other=0.0)[None, :], LIMIT)
     tl.store(
         hidden + pixel[:, None] * OUT + columns[None, :],
         acc.to(hidden.dtype.element_ty),

@@ -4,6 +4,8 @@ import triton
 import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
+INFINITY = tl.constexpr(float('inf'))
+
 
 @triton.jit
 def wait_for_inputs(PDL: tl.constexpr):
@@ -15,6 +17,16 @@ def wait_for_inputs(PDL: tl.constexpr):
     if PDL:
         gdc_wait()
         gdc_launch_dependents()
+
+
+@triton.jit
+def activate(value, LIMIT: tl.constexpr):
+    """A ReLU that ends at LIMIT, which may be infinite; nothing if LIMIT is None."""
+    if LIMIT is not None:
+        value = tl.maximum(value, 0.0)
+        if LIMIT < INFINITY:
+            value = tl.minimum(value, LIMIT)
+    return value
 
 
 @triton.jit

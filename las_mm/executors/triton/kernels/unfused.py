@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 from .patches import split_patch
-from .tile import wait_for_inputs
+from .tile import activate, wait_for_inputs
 
 
 @triton.jit(do_not_specialize=['height', 'width', 'down', 'across'])
@@ -82,11 +82,11 @@ def scatter(
 
 
 @triton.jit(do_not_specialize=['total'])
-def add_relu(out, branch, total, PDL: tl.constexpr, BLOCK: tl.constexpr):
-    """out = relu(out + branch), over ``total`` elements."""
+def add_activate(out, branch, total, LIMIT: tl.constexpr, PDL: tl.constexpr, BLOCK: tl.constexpr):
+    """out = activate(out + branch), over ``total`` elements."""
     wait_for_inputs(PDL)
     offset = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     valid = offset < total
     value = tl.load(out + offset, mask=valid, other=0.0).to(tl.float32)
     value += tl.load(branch + offset, mask=valid, other=0.0).to(tl.float32)
-    tl.store(out + offset, tl.maximum(value, 0.0).to(out.dtype.element_ty), mask=valid)
+    tl.store(out + offset, activate(value, LIMIT).to(out.dtype.element_ty), mask=valid)
