@@ -1,7 +1,8 @@
 """Measure blocks that skip channels, whole images or both with patches, against the static block.
 
 Blocks are ResNet-50's identity blocks; several of the same shape as a stage of an optimized model,
-each with weights and decisions of its own. Latencies are paired: all variants in turn, round after round, in one process.
+each with weights and decisions of its own. Latencies are paired: all variants in turn, round after
+round, in one process.
 
 Example:
     python tools/benchmarks/benchmark_modes.py --sizes 224,800x1216 --threads 2
