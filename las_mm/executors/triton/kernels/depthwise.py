@@ -66,7 +66,7 @@ def depthwise_conv(
     columns = program % tiles * BN + tl.arange(0, BN)
     exists = columns < CHANNELS
     acc = tl.zeros((BM, BN), tl.float32) + tl.load(bias + columns, mask=exists, other=0.0)[None, :]
-    for tap in tl.static_range(0, KERNEL * KERNEL):
+    for tap in range(0, KERNEL * KERNEL):
         row, column = top + tap // KERNEL * DILATION, left + tap % KERNEL * DILATION
         valid = inside & (row >= 0) & (row < down) & (column >= 0) & (column < across)
         place = (map_number * down + row) * across + column
