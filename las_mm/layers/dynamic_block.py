@@ -47,6 +47,7 @@ class DynamicBlock(ExecutedBlock):
     branch_masker: BranchMasker
     channel_masker: ChannelMasker
     zeroes_channels: bool = False  # see Branch.zeroed
+    always_runs: bool = False  # whether nothing can stand in the place of what it computes
     with_cp: bool = False
 
     if TYPE_CHECKING:  # at run time these would hide the framework's

@@ -110,9 +110,9 @@ class DynamicBackbone(Backbone):
 
     @property
     def blocks(self) -> list[DynamicBlock]:
-        """The dynamic blocks, in order of execution."""
-        stages = self.dynamic_stages.values()
-        return [block for stage in stages for block in stage if isinstance(block, DynamicBlock)]
+        """The blocks that can skip something, in order of execution; inside of any wrappers."""
+        blocks = [part for part in self.modules() if isinstance(part, DynamicBlock)]
+        return [block for block in blocks if not block.always_runs]
 
     @property
     def sequences(self) -> list[nn.Sequential]:

@@ -27,6 +27,10 @@ class InvertedResidualBlock(DynamicBlock):
         raise NotImplementedError
 
     @property
+    def always_runs(self) -> bool:  # type: ignore[override]
+        return not self.has_shortcut
+
+    @property
     def conv_modules(self) -> list[Any]:
         """The block's ConvModules, in order."""
         raise NotImplementedError

@@ -56,7 +56,7 @@ REFUSED = {'DeformConv2d', 'deform_conv2d', 'DeformConv2dPack'}  # "input must b
 POINTS_AND_BOXES = (
     'BallQuery|Dynamic|Group|Points|QueryAndGroup|RoIAwarePool3d|RoIPointPool3d|Sparse|SubM|Voxel|'
     'ball_query|batched_nms|bbox|box_iou|boxes_|chamfer|contour|convex|diff_iou|dynamic_scatter|'
-    'furthest|gather_points|get_|group|knn|min_area|nms|pixel_group|points_|rotated|scatter|'
+    'furthest|gather_points|get_|group|knn|line_nms|min_area|nms|pixel_group|points_|rotated|scatter|'
     'soft_nms|sparse|sum_|three_|voxel|fused_bias|bias_act|filter|conv2d|conv_transpose2d|'
     'FusedBias|upfirdn2d|filtered_lrelu|upsample2d|downsample2d'
 )
