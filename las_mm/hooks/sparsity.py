@@ -9,13 +9,13 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from las_mm.checks import check_number
-from las_mm.layers import CHANNELS, SITES
 from las_mm.losses import bounds_loss, flops_loss, open_bounds, start_rate
 from las_mm.models import DynamicBackbone
 from las_mm.models.backbone import classifier_macs
 
 from .learning import Forward, check_gradients, learns
 from .model_loss import ModelLossHook, training_progress
+from .rates import RATES, NoiseGap, mean_rates, stage_rates
 from .sparsity_target import flops_ratios, make_target
 
 
@@ -31,7 +31,10 @@ class SparsityLossHook(ModelLossHook):
     training mode and with gradients, so not those of a teacher, or of averaged weights.
 
     Logged beside them: ``flops_ratio``, F_dyn / F_stat, the mean ``activation_rate`` of pixels and
-    ``channel_rate``, and ``latency_ratio`` where latency is the target.
+    ``channel_rate``, each also of every stage (``activation_rate_1`` …), ``latency_ratio`` where
+    latency is the target, and the target itself. A training whose sampled decisions end far from
+    those of inference is warned about: see ``noise_until`` of
+    :class:`~las_mm.hooks.GumbelTemperatureHook`.
 
     Args:
         target: t in (0, 1], the wanted F_dyn / F_stat; or a mapping with ``latency``, the wanted
@@ -97,11 +100,14 @@ class SparsityLossHook(ModelLossHook):
         self.target.prepare(model, self.runner, self.backbone_name)
         self.extra_macs = classifier_macs(model)
         self.forwards: list[Forward] = []  # of a step
+        self.noise_gap = NoiseGap()
         self.backbone_handle = self.target.backbone.register_forward_hook(self._keep_forward)
 
     def after_train(self, runner: Runner) -> None:
         super().after_train(runner)
         self.backbone_handle.remove()
+        if warning := self.noise_gap.warning():
+            self.runner.logger.warning(warning)
 
     def start(self) -> None:
         self.forwards.clear()
@@ -114,6 +120,7 @@ class SparsityLossHook(ModelLossHook):
             check_gradients(backbone, traces)
             cost = backbone.cost(self.extra_macs, traces)
             self.forwards.append(Forward(traces, cost, backbone.stem_sizes))
+            self.noise_gap.add(training_progress(self.runner), backbone, traces)
 
     def extra_losses(self, model: nn.Module, inputs: Any) -> dict[str, Tensor]:
         name, forwards = self.target.name, self.forwards
@@ -130,7 +137,9 @@ class SparsityLossHook(ModelLossHook):
             f'loss_{name}': self.alpha * flops_loss(ratio, self.target.value),
             'flops_ratio': global_mean(flops_ratio.detach()),
             f'{name}_ratio': ratio.detach(),
+            f'{name}_target': ratio.new_tensor(self.target.value),
             **{RATES[axis]: axis_rates.detach().mean() for axis, axis_rates in rates.items()},
+            **{stage: global_mean(rate) for stage, rate in stage_rates(forwards).items()},
         }
         if self.bounds:
             losses['loss_bounds'] = self.alpha * self._bounds(rates, block_ratios)
@@ -150,28 +159,6 @@ class SparsityLossHook(ModelLossHook):
             limits = open_bounds(progress, start, self.duration)
             losses.append(bounds_loss(axis_rates, *limits))
         return torch.stack(losses).mean()
-
-
-# What the mean rate of each axis is logged as.
-RATES = {SITES: 'activation_rate', CHANNELS: 'channel_rate'}
-
-
-def mean_rates(forwards: list[Forward]) -> dict[str, Tensor]:
-    """The rate of each block that decides on an axis, over the images of all forwards.
-
-    Returns:
-        By the axis, ``'sites'``, which includes blocks computed whole or not at all, or
-        ``'channels'``, a tensor (blocks,).
-    """
-    blocks = list(zip(*(forward.traces for forward in forwards), strict=True))
-    pixels = [[t.activation_rate for t in traces] for traces in blocks if traces[0].spatial]
-    channels = [[t.channel_rate for t in traces] for traces in blocks if traces[0].channels]
-    found = {SITES: pixels, CHANNELS: channels}
-    return {
-        axis: torch.stack([torch.cat(rates).mean() for rates in of_axis])
-        for axis, of_axis in found.items()
-        if of_axis
-    }
 
 
 def global_mean(rates: Tensor) -> Tensor:

@@ -25,11 +25,14 @@ class Masker(nn.Module):
         noise: Whether training samples.
         decided: (N or 1, ...) coarse mask to take in inference instead of the own decision, which
             is still computed: replays masks at their real cost. None, as usual, decides.
+        noiseless_share: Of the last forward in training, the share of decisions to keep that
+            inference would take, without noise; a scalar, None before.
     """
 
     axis: ClassVar[str]
     granularity: int | None = None
     decided: Tensor | None = None
+    noiseless_share: Tensor | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,9 +73,10 @@ class Masker(nn.Module):
         ``pooled`` is for :meth:`logits`.
         """
         if self.training:
-            return self.shape_mask(
-                gumbel_decision(self.logits(x, pooled), self.temperature, self.noise)
-            )
+            logits = self.logits(x, pooled)
+            kept = logits.detach()[:, :1] >= logits.detach()[:, 1:]
+            self.__dict__['noiseless_share'] = kept.to(logits.dtype).mean()
+            return self.shape_mask(gumbel_decision(logits, self.temperature, self.noise))
         mask = self.shape_mask((self.margin(x) >= 0).to(self.dtype))
         return mask if self.decided is None else self.decided.to(mask).expand_as(mask)
 

@@ -61,9 +61,9 @@ def test_terms_are_added_to_the_model_s_own_and_summed(kind):
     with hooked(SparsityLossHook(target=0.4), model, progress=0.11):
         losses = losses_of(model)
         ratio, rates, _ = by_hand(model)
-    assert set(losses) - set(own) == {
-        'loss_flops', 'loss_bounds', 'flops_ratio', 'activation_rate'
-    }  # fmt: skip
+    stages = {f'activation_rate_{stage}' for stage in (1, 2, 3, 4)}
+    logged = {'flops_ratio', 'flops_target', 'activation_rate', *stages}
+    assert set(losses) - set(own) == {'loss_flops', 'loss_bounds', *logged}
     assert losses['flops_ratio'].item() == pytest.approx(ratio, rel=1e-5)
     assert losses['activation_rate'].item() == pytest.approx(sum(rates) / len(rates), rel=1e-5)
     assert losses['loss_flops'].item() == pytest.approx(10 * (ratio - 0.4) ** 2, rel=1e-4)
