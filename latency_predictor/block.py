@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from . import operators as ops
 from .fusion import DEFAULT_FUSION, Fusion
+from .macs import SQUEEZE_KERNEL
 from .operators.operator import Count, Operator, Size
 from .rates import active_patches
 from .spec import BRANCH, DILATED, BlockSpec, LayerSpec
@@ -100,7 +101,7 @@ def can_fuse_masker(block: BlockSpec) -> bool:
     It reads the block's own input then, all channels of it, and runs over the dilated pixels.
     """
     first = block.layers[0]
-    return DILATED in first.runs_at and first.groups == 1
+    return DILATED in first.runs_at and first.groups == 1 and block.masker == 'pool'
 
 
 def dynamic_first_convolution(
@@ -126,10 +127,7 @@ def dynamic_first_convolution(
     if layer is not None and dilated_rate is not None:
         pixels = np.asarray(dilated_rate, float) * layer.height * layer.width
         patches = batch_size * pixels / (halo[0] * halo[1])  # as many pixels, not whole patches
-    result = [
-        ops.masker(block.in_channels, *block.input_size, patches=batch_size),
-        ops.indexing(block.grid, patches, batch_size),
-    ]
+    result = [*_masker(block, batch_size), ops.indexing(block.grid, patches, batch_size)]
     if layer is None:
         return result
     source, name = block.source_of(layer), layer.name
@@ -141,6 +139,19 @@ def dynamic_first_convolution(
         )
     fetched = source if fusion.gather_conv2 else None
     return [*result, _on_patches(layer, name, halo, patches, batch_size, fetched, layer.size)]
+
+
+def _masker(block: BlockSpec, batch_size: int) -> list[Operator]:
+    """What decides on patches by itself."""
+    channels, size = block.in_channels, block.input_size
+    if block.masker == 'pool':
+        return [ops.masker(channels, *size, patches=batch_size)]
+    window = SQUEEZE_KERNEL, block.stride
+    return [
+        ops.convolution('masker', channels, 1, *block.grid, *window, patches=batch_size),
+        ops.global_pool('masker_pool', channels, size, batch_size, batch_size),
+        ops.fully_connected('masker_fc', channels, 1, batch_size),
+    ]
 
 
 def dynamic_rest(

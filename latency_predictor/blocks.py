@@ -170,9 +170,9 @@ def inverted_residual(
     _check(name, expand_ratio=expand_ratio, kernel=kernel)
     inner = in_channels * expand_ratio
     convs = (
-        Conv('expand', inner, share=DILATED),
-        Conv('depthwise', inner, kernel, stride, groups=inner),
-        Conv('project', out_channels),
+        Conv('conv1', inner, share=DILATED),
+        Conv('conv2', inner, kernel, stride, groups=inner),
+        Conv('conv3', out_channels),
     )
     layers = chain(in_channels, input_size, convs if expand_ratio > 1 else convs[1:])
     join = 'add' if stride == 1 and in_channels == out_channels else 'none'

@@ -14,6 +14,7 @@ from .spec import BRANCH, CHANNELS, DILATED, SITES, BlockSpec
 
 # A masker has a keep and a skip logit for each decision.
 LOGITS = 2
+SQUEEZE_KERNEL = 3  # of DynConv's masker, which has one logit
 # Inner width of a channel masker: a share of its decisions, but not fewer than these.
 CHANNEL_REDUCTION, LEAST_HIDDEN = 16, 16
 
@@ -40,7 +41,9 @@ def channel_masker_widths(block: BlockSpec) -> tuple[int, int]:
 def masker_macs(block: BlockSpec) -> int:
     """MACs of all that decides for a block: the means of its input and what is made of them."""
     pooling, macs = block.in_channels * prod(block.input_size), 0
-    if {SITES, BRANCH} & block.decided:
+    if SITES in block.decided and block.masker == 'squeeze':
+        macs += pooling + block.in_channels * (SQUEEZE_KERNEL**2 * prod(block.grid) + 1)
+    elif {SITES, BRANCH} & block.decided:
         macs += pooling + LOGITS * block.in_channels * prod(block.grid)
     if CHANNELS in block.decided:
         hidden, outputs = channel_masker_widths(block)

@@ -151,15 +151,28 @@ def regnet(
     )
 
 
+def usual_granularity(name: str) -> str:
+    """S_net that a network is predicted with where none is asked for.
+
+    Args:
+        name: As for :func:`build_network`.
+    """
+    family, _, size = str(name).lower().partition('_')
+    if family == 'mobilenet':
+        return '4-4-2-2-1'
+    return '4-4-2' if size == 'cifar' else '4-4-7-1'
+
+
 def build_network(
     name: str,
-    input_size: int | Sequence[int] = 224,
+    input_size: int | Sequence[int] | None = None,
     granularity: Granularity = None,
     head: bool = False,
 ) -> NetworkSpec:
     """Network by name (NETWORK_NAMES) or from a .yaml/.yml/.json file written by NetworkSpec.
 
     A file gives its own input size and granularity; a granularity given here replaces the latter.
+    Without an input size it is 224, of a ResNet for CIFAR 32.
     """
     text = str(name)
     if text.endswith(('.yaml', '.yml', '.json')):
@@ -171,6 +184,7 @@ def build_network(
             '.json file'
         )
     family, _, size = text.lower().partition('_')
+    input_size = input_size or (32 if size == 'cifar' else 224)
     if family == 'regnety':
         return regnet(size, input_size, granularity, head)
     if family == 'mobilenet':

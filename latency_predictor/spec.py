@@ -14,6 +14,7 @@ from .checks import is_integer, require_integer, require_one_of
 DILATED, SITES, CHANNELS, BRANCH = SHARES = ('dilated', 'sites', 'channels', 'branch')
 LAYER_KINDS = ('conv', 'max_pool', 'avg_pool', 'fc', 'gate', 'concat')
 JOINS = ('add', 'concat', 'none')
+MASKERS = ('pool', 'squeeze')
 WHOLE = 'all'  # a granularity: the block runs for an image or it does not
 
 Size = tuple[int, int]  # height and width
@@ -111,6 +112,8 @@ class BlockSpec:
         granularity: S, edge of a patch in pixels of the output; ``'all'`` where the block runs for
             an image as a whole or not at all; None where it decides on neither.
         channel_group: Inner channels that share a decision; None where none are skipped.
+        masker: What decides on patches: ``'pool'``, a 1x1 convolution of their means, or
+            ``'squeeze'``, DynConv's 3x3 convolution and linear layer of the mean, for S = 1.
     """
 
     name: str
@@ -121,12 +124,14 @@ class BlockSpec:
     join: str = 'add'
     granularity: int | str | None = None
     channel_group: int | None = None
+    masker: str = 'pool'
 
     def __post_init__(self) -> None:
         for field in ('layers', 'shortcut', 'input_size'):
             object.__setattr__(self, field, tuple(getattr(self, field)))
         owner = f'block {self.name!r}'
         require_integer(f'{owner}, stage', self.stage, 0)
+        require_one_of(f'{owner}, masker', self.masker, MASKERS)
         require_one_of(f'{owner}, join', self.join, JOINS)
         if not self.convs:
             raise ValueError(f'{owner}, layers: got no convolution; give at least one')

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from las_mm.layers import BRANCH, DILATED, SITES, Branch, DynamicBlock, Step, convs_of
+from las_mm.layers.squeeze_masker import SqueezeMasker
 from las_mm.models.backbone import DynamicBackbone, StemLayer, size_after
 from las_mm.ops import WHOLE, conv_size
 from latency_predictor import BlockSpec, Conv, LayerSpec, NetworkSpec, chain
@@ -22,11 +23,10 @@ def describe_backbone(backbone: DynamicBackbone, input_size: Size) -> NetworkSpe
         input_size: (H, W) of the images.
 
     Returns:
-        The description; None for a backbone with static blocks among the dynamic ones, or with
-        blocks of which the predictor has no model: only the first two convolutions of a block may
-        be larger than 1×1.
+        The description; None for a backbone with blocks of which the predictor has no model: only
+        the first two convolutions of a block may be larger than 1×1.
     """
-    if not backbone.is_described or not all(has_model(b.branch) for b in backbone.blocks):
+    if not all(has_model(b.branch) for b in backbone.blocks):
         return None
     stem, size = _describe_layers(backbone.stem_layers, input_size)
     blocks: list[BlockSpec] = []
@@ -57,9 +57,9 @@ def require_description(backbone: DynamicBackbone, input_size: Size) -> NetworkS
     network = describe_backbone(backbone, input_size)
     if network is None:
         raise ValueError(
-            f'backbone: the latency predictor has no model of {backbone.title}, which has static '
-            'blocks among the dynamic ones or more than two convolutions larger than 1x1 in a '
-            'block; take another backbone, or a share of FLOPs as target'
+            f'backbone: the latency predictor has no model of {backbone.title}, which has more '
+            'than two convolutions larger than 1x1 in a block; take another backbone, or a share '
+            'of FLOPs as target'
         )
     return network
 
@@ -92,6 +92,7 @@ def describe_block(block: DynamicBlock, stage: int, input_size: Size) -> BlockSp
         join=branch.join,
         granularity=granularity,
         channel_group=grains.get(CHANNELS),
+        masker='squeeze' if any(isinstance(m, SqueezeMasker) for m in block.maskers) else 'pool',
     )
 
 

@@ -39,10 +39,21 @@ def configured_network(cfg: Config, input_size: tuple[int, int]) -> NetworkSpec:
     names = {parameter.name for parameter in accepted}
     if rest or 'init_cfg' in names:
         backbone['init_cfg'] = None
-    if rest or 'granularity' in names:
+    if (rest or 'granularity' in names) and not _chooses_granularity(kind):
         # Which S the config has does not matter here, so that it may leave it out.
         backbone.setdefault('granularity', '-'.join('1' * backbone.get('num_stages', 4)))
     return require_description(find_backbone(MODELS.build(backbone)), input_size)
+
+
+def _chooses_granularity(kind: type) -> bool:
+    """Whether a backbone has an S_net for the number of its stages where none is given."""
+    defaults = [
+        signature(vars(part)['__init__']).parameters.get('granularity')
+        for part in kind.__mro__
+        if '__init__' in vars(part)
+    ]
+    own = next((default for default in defaults if default is not None), None)
+    return own is not None and own.default is None
 
 
 def _dynamic_backbone(cfg: Config) -> tuple[list[str], Mapping, type]:

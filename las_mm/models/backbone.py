@@ -26,7 +26,7 @@ class DynamicBackbone(Backbone):
 
     By default the stages are ``layer1``, ``layer2``, …, and what lies outside of them is a stem; a
     family built otherwise overrides :attr:`dynamic_stages`, :attr:`stem_layers` and
-    :meth:`fixed_macs`. The traces of the last forward stay in :attr:`traces`, where losses, hooks
+    :meth:`layers_after`. The traces of the last forward stay in :attr:`traces`, where losses, hooks
     and reports read them.
     """
 
@@ -34,8 +34,6 @@ class DynamicBackbone(Backbone):
     # else does, too, so that these layers must not run in one piece.
     stem_names: tuple[str, ...] = ('conv1', 'bn1', 'relu', 'maxpool')
     freeze_maskers: bool = False
-    # Whether the stem, the stages and what layers_after() names are all that it computes.
-    is_described: bool = True
     _executor: Executor[DynamicBlock] | None = None
     any_layout: bool = False  # whether outputs may be in channels-last memory, see restore_layout
     input_size: tuple[int, int]
@@ -190,9 +188,14 @@ class DynamicBackbone(Backbone):
         return []
 
     def fixed_macs(self) -> int:
-        """MACs outside of the blocks for one image of the last forward's size: the stem's."""
-        stem = self.stem_sizes
-        return sum(conv_macs(layer, size) for layer, size in stem if isinstance(layer, nn.Conv2d))
+        """MACs outside of the blocks for one image of the last forward's size."""
+        layers = self.stem_sizes
+        for index, stage in enumerate(self.dynamic_stages.values()):
+            size = cast(BlockTrace, stage[-1].trace).size
+            for layer in self.layers_after(index):
+                size = size_after(layer, size)
+                layers.append((layer, size))
+        return sum(conv_macs(layer, size) for layer, size in layers if isinstance(layer, nn.Conv2d))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """The framework's forward on images (N, 3, H, W); remembers (H, W) for :meth:`cost`."""

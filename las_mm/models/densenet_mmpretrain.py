@@ -9,7 +9,7 @@ from mmpretrain.models.backbones.densenet import DenseLayer, DenseNet
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from las_mm.layers import CHANNELS, DILATED, SITES, Branch, DynamicBlock, Step, conv_macs
+from las_mm.layers import CHANNELS, DILATED, SITES, Branch, DynamicBlock, Step
 
 from .backbone import STEM_LAYERS, DynamicBackbone, Grains, Stage, StemLayer
 
@@ -110,10 +110,3 @@ class LASDenseNet(DynamicBackbone, DenseNet):
         """The transition's convolution and pooling; a norm alone is behind the last stage."""
         transition = self.transitions[stage]
         return [part for part in transition.modules() if isinstance(part, STEM_LAYERS)]
-
-    def fixed_macs(self) -> int:
-        """The stem's and the transitions'."""
-        macs = super().fixed_macs()
-        for stage, transition in zip(self.stages[:-1], self.transitions[:-1], strict=True):
-            macs += conv_macs(transition.conv, stage.block[-1].trace.size)
-        return macs

@@ -4,13 +4,13 @@ A block without a shortcut has nothing to put in the place of a skipped pixel: i
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from las_mm.layers import DILATED, SITES, Branch, DynamicBlock, Step, conv_macs, convs_of
+from las_mm.layers import DILATED, SITES, Branch, DynamicBlock, Step, convs_of
 
-from .backbone import DynamicBackbone, Stage, StemLayer, size_after
+from .backbone import DynamicBackbone, Stage, StemLayer
 
 
 class InvertedResidualBlock(DynamicBlock):
@@ -166,14 +166,6 @@ class LASMobileNetV2Mixin(DynamicBackbone):
     def layers_after(self, stage: int) -> list[StemLayer]:
         """Convolutions of the blocks without a shortcut that come next, or of the end."""
         return self._fixed_layers()[stage + 1]
-
-    def fixed_macs(self) -> int:
-        """The stem's, the static blocks' and the last convolution's."""
-        size, macs = self.input_size, 0
-        for layer in sum(self._fixed_layers(), []):  # between which no size changes
-            size = size_after(layer, size)
-            macs += conv_macs(cast(nn.Conv2d, layer), size)
-        return macs
 
     def _fixed_layers(self) -> list[list[StemLayer]]:
         """What always runs: before the first stage, and after each one."""

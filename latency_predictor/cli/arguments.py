@@ -6,8 +6,10 @@ from ..deciding import MODES
 from ..device import PRECISION_BYTES, load_devices
 from ..model import LatencyModel
 from ..network import NetworkSpec
-from ..networks import NETWORK_NAMES, build_network
+from ..networks import NETWORK_NAMES, build_network, usual_granularity
 from ..schedule import TILE_SETS
+
+USUAL = 'usual'  # a granularity: the network's own
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +55,7 @@ def add_model(parser: argparse.ArgumentParser, devices: str = 'v100') -> None:
     )
 
 
-def add_network(parser: argparse.ArgumentParser, granularity: str | None = '4-4-7-1') -> None:
+def add_network(parser: argparse.ArgumentParser, granularity: str | None = USUAL) -> None:
     parser.add_argument(
         '--network',
         default='resnet101',
@@ -62,15 +64,15 @@ def add_network(parser: argparse.ArgumentParser, granularity: str | None = '4-4-
     )
     parser.add_argument(
         '--input-size',
-        default='224',
         metavar='HxW',
-        help='image size, 224 or 800x1344 (default: %(default)s)',
+        help='image size, such as 800x1344 (default: 224, of ResNets for CIFAR 32)',
     )
     parser.add_argument(
         '--granularity',
         default=granularity,
         metavar='S_NET',
-        help="one S per stage like 4-4-7-1, or 'all' for whole blocks (default: %(default)s)",
+        help="one S per stage like 4-4-7-1, or 'all' for whole blocks (default: %(default)s; "
+        f'usual is {usual_granularity("")}, where there are other than four stages another)',
     )
     parser.add_argument(
         '--mode',
@@ -81,10 +83,10 @@ def add_network(parser: argparse.ArgumentParser, granularity: str | None = '4-4-
     )
     parser.add_argument(
         '--channel-groups',
-        default='2-2-2-2',
+        default=2,
         metavar='G_NET',
-        help='channels per decision in each stage, where channels are skipped '
-        '(default: %(default)s)',
+        help='channels per decision like 2-2-2-2, where channels are skipped '
+        '(default: %(default)s in each stage)',
     )
 
 
@@ -110,19 +112,25 @@ def models(arguments: argparse.Namespace) -> list[LatencyModel]:
 
 def network(arguments: argparse.Namespace) -> NetworkSpec:
     """The network asked for."""
-    parts = arguments.input_size.lower().split('x')
-    if len(parts) not in (1, 2) or not all(part.isdigit() for part in parts):
-        raise ValueError(
-            f'--input-size: got {arguments.input_size!r}; give one like 224 or 800x1344'
-        )
-    size = tuple(int(part) for part in (parts * 2 if len(parts) == 1 else parts))
-    found = build_network(arguments.network, size, arguments.granularity)
+    size = None if arguments.input_size is None else input_size(arguments.input_size)
+    granularity = arguments.granularity
+    if granularity == USUAL:
+        granularity = usual_granularity(arguments.network)
+    found = build_network(arguments.network, size, granularity)
     if arguments.mode in ('spatial', 'joint'):
         chosen = found
     else:
         chosen = found.with_granularity('all' if arguments.mode == 'layer' else None)
     skips_channels = arguments.mode in ('channel', 'joint')
     return chosen.with_channel_groups(arguments.channel_groups) if skips_channels else chosen
+
+
+def input_size(text: str) -> tuple[int, ...]:
+    """'224' or '800x1344' as (height, width)."""
+    parts = text.lower().split('x')
+    if len(parts) not in (1, 2) or not all(part.isdigit() for part in parts):
+        raise ValueError(f'--input-size: got {text!r}; give one like 224 or 800x1344')
+    return tuple(int(part) for part in (parts * 2 if len(parts) == 1 else parts))
 
 
 def numbers(text: str, option: str) -> list[float]:

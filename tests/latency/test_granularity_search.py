@@ -35,6 +35,21 @@ def test_the_network_is_the_config_s_own(network):
     assert network.blocks[0].in_channels == 16, "the demo's width"
 
 
+@pytest.mark.parametrize(
+    ('config', 'size', 'stages'),
+    [('las_mobilenetv2_4-4-2-2-1_t-0.5_imagenet.py', 224, 5)]
+    + [('dynconv_r32_squeeze_t-0.5_cifar10.py', 32, 3)],
+)
+def test_light_networks_are_searched(repo_root, config, size, stages, models):
+    cfg = Config.fromfile(repo_root / 'configs' / config)
+    cfg.model.backbone.pop('granularity', None)
+    cfg.model.backbone.pop('masker', None)
+    found = configured_network(cfg, (size, size))
+    assert len(found.granularity) == stages
+    choices, _ = rank_granularities(found, models[:1], 0.5, [[1, 2]] * stages)
+    assert len(choices) == 2**stages
+
+
 def test_ranking_holds_every_legal_choice_with_the_predictor_s_latency(network, models):
     choices, _ = rank_granularities(network, models[:1], 0.5)
     # Maps of 32, 16, 8, 4 pixels: the powers of two below.

@@ -87,6 +87,7 @@ FAMILIES = [
     lambda: ResNetCIFAR(20, '4-4-2', shortcut='A'),
     lambda: ResNetCIFAR(20, '4-all-2', shortcut='B'),
     lambda: ResNetCIFAR(18, '4-4-2-1'),
+    lambda: ResNetCIFAR(8, '1-1-1', masker={'kind': 'squeeze'}),
     lambda: changed_stem(nn.Conv2d(3, 64, 3, 1, 1), nn.Identity()),
     lambda: changed_stem(nn.Conv2d(3, 64, 5, 3, 0), nn.AvgPool2d(2)),
     lambda: changed_stem(nn.Conv2d(3, 64, 7, 2, 3), nn.MaxPool2d(3, 2, ceil_mode=True)),

@@ -58,7 +58,7 @@ def test_an_inverted_residual_without_a_shortcut_skips_nothing():
     for changed in ({'stride': 2}, {'out_channels': 64}):
         options = {'in_channels': 32, 'out_channels': 32, 'input_size': (28, 28), **changed}
         block = inverted_residual('b', 0, **options)
-        assert [o.name for o in static_operators(block)] == ['expand', 'depthwise', 'project']
+        assert [o.name for o in static_operators(block)] == ['conv1', 'conv2', 'conv3']
         with pytest.raises(ValueError, match='granularity: got 2; give None, without a shortcut'):
             block.with_granularity(2)
         network = NetworkSpec('n', (56, 56), (block,)).with_granularity('2')
@@ -71,7 +71,7 @@ def test_the_first_block_of_mobilenet_has_nothing_to_fuse_its_masker_with():
     found = LatencyModel('tx2').block(block, 0.5, Fusion(masker_conv1=True))
     names = [operator.name for operator in found.operators]
     assert found.masker_fused is False
-    assert names == ['masker', 'indexing', 'gather_depthwise', 'project', 'scatter_add']
+    assert names == ['masker', 'indexing', 'gather_conv2', 'conv3', 'scatter_add']
 
 
 def test_a_dense_layer_copies_all_features_and_leaves_its_own_in_zeros():
