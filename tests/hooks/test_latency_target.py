@@ -82,7 +82,7 @@ def test_light_networks_are_pulled_to_it_too(kind):
 
 def test_training_to_a_latency_gets_there_with_the_predictor_s_number():
     model = build('classifier')
-    target = 0.75
+    target = 0.85
     start(SparsityLossHook(target=dict(latency=target, device='nano'), bounds=False), model)
     data = batch(model, images=2)
     optimizer = torch.optim.Adam([p for n, p in model.named_parameters() if 'masker' in n], lr=0.1)
@@ -154,6 +154,17 @@ def test_latency_out_of_reach_is_refused_with_what_can_be_reached(target):
     hook = SparsityLossHook(target=dict(target, device='nano'))
     with pytest.raises(ValueError, match='out of reach: the ratio goes from 0.* to '):
         start(hook, build('classifier'))
+
+
+def test_the_step_to_nothing_at_all_is_no_target():
+    """On small images all is launches: only blocks that never run would meet such a target."""
+    model = build('classifier')
+    network = describe_backbone(model.backbone, (64, 64))
+    nothing, little = (LatencyModel('tx2').network(network, rate).ratio for rate in (0, 0.05))
+    assert little - nothing > 0.05
+    target = dict(latency=nothing + 0.005, device='tx2', input_size=(64, 64))
+    with pytest.raises(ValueError, match='0.05, the least that training settles at'):
+        start(SparsityLossHook(target=target), model)
 
 
 @pytest.mark.parametrize(
