@@ -232,12 +232,13 @@ def _why_not_steps(branch: Branch) -> str | None:
         return 'its branch is not one of convolutions, norms and a sum'
     if branch.steps[-1].act is not None:
         return 'an activation stands before its sum'
-    reasons = [_why_not_act(act) for act in activations(branch) if act is not None]
+    reasons = [why_not_act(act) for act in activations(branch) if act is not None]
     reasons += [why_not_foldable_layer(step.op, step.norm) for step in branch.steps]
     return next((reason for reason in reasons if reason), None)
 
 
-def _why_not_act(act: nn.Module) -> str | None:
+def why_not_act(act: nn.Module) -> str | None:
+    """The reason why an activation is not one that the executors have, None if it is."""
     if reason := why_not_plain(act, nn.ReLU, nn.ReLU6):
         return reason
     least = act.min_val if isinstance(act, nn.ReLU6) else 0

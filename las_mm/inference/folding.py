@@ -9,7 +9,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from las_mm.executors.cpu.stem import pack_stem
-from las_mm.executors.folding import FoldedConv, fold_conv, why_not_foldable_layer
+from las_mm.executors.folding import (
+    FoldedConv,
+    fold_conv,
+    why_not_act,
+    why_not_foldable_layer,
+)
 from las_mm.executors.memory import Memory
 from las_mm.models import DynamicBackbone
 from las_mm.ops.gradients import is_recorded, wants_gradients
@@ -81,7 +86,7 @@ class FoldingModule(StandIn):
 
     def forward(self, x: Tensor, activate: bool = True, norm: bool = True) -> Tensor:
         """(N, C_in, H, W) -> (N, C_out, H', W')."""
-        if not norm:
+        if not (norm and activate):
             x = x.view_as(x)
             x._norm_left_out = True  # type: ignore[attr-defined]
         return run_own(self, x, activate=activate, norm=norm)
@@ -122,8 +127,14 @@ def _why_not(layers: nn.ModuleList, dtype: torch.dtype) -> str | None:
         return 'a hook or another forward is on one of them'
     conv, norm, *rest = layers
     reasons = [why_not_foldable_layer(conv, norm)]
-    reasons += [why_not_plain(layer, nn.ReLU, nn.MaxPool2d, nn.Identity) for layer in rest]
+    reasons += [_why_not_rest(layer) for layer in rest]
     return next((reason for reason in reasons if reason), None)
+
+
+def _why_not_rest(layer: nn.Module) -> str | None:
+    if isinstance(layer, nn.ReLU | nn.ReLU6):
+        return why_not_act(layer)
+    return why_not_plain(layer, nn.ReLU, nn.MaxPool2d, nn.Identity)
 
 
 def _fold(layers: nn.ModuleList, dtype: torch.dtype) -> FoldedConv:
@@ -156,6 +167,20 @@ def fold_stem(backbone: DynamicBackbone) -> None:
     modules = cast(list[nn.Module], layers)
     if not _why_not(nn.ModuleList(modules), torch.float32):
         fold_layers(backbone, backbone.stem_names, torch.channels_last)
+
+
+def fold_conv_module(module: nn.Module) -> None:
+    """Let the convolution of mmcv's ConvModule do the work of its norm and activation, if plain."""
+    layers = [module._modules.get(name) for name in CONV_MODULE]
+    order = getattr(module, 'order', None)
+    if None in layers or order != ('conv', 'norm', 'act') or not runs_as_shipped(module, 'forward'):
+        return
+    if not _why_not(nn.ModuleList(cast(list[nn.Module], layers)), torch.float32):
+        fold_layers(module, CONV_MODULE, torch.channels_last)
+        stand_in(module, FoldingModule)
+
+
+CONV_MODULE = ('conv', 'bn', 'activate')
 
 
 def fold_norms(parent: nn.Module, memory_format: torch.memory_format) -> None:

@@ -10,7 +10,7 @@ from las_mm.layers import DynamicBlock, Executor
 from las_mm.models import DynamicBackbone
 from las_mm.ops.plain import inherits
 
-from .folding import fold_norms, fold_stem
+from .folding import fold_conv_module, fold_norms, fold_stem
 from .stage import InferenceStage
 from .stand_ins import put_back, stand_in
 
@@ -63,6 +63,8 @@ def optimize_for_inference(
                 stand_in(stage, InferenceStage)  # not a dense block: it reads all earlier outputs
         if found is not None and found.name in ('auto', 'cpu'):
             fold_stem(backbone)
+            for module in backbone.single_convs:
+                fold_conv_module(module)
     blocks = [part for part in model.modules() if isinstance(part, DynamicBlock)]
     inside_blocks = {part for block in blocks for part in block.modules()}
     for parent in [part for part in model.modules() if part not in inside_blocks]:

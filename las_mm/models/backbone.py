@@ -119,6 +119,11 @@ class DynamicBackbone(Backbone):
         return [stage for stage in stages if isinstance(stage, nn.Sequential)]
 
     @property
+    def single_convs(self) -> list[nn.Module]:
+        """mmcv's ConvModules outside of blocks, which inference runs in one piece where it can."""
+        return []
+
+    @property
     def traces(self) -> list[BlockTrace]:
         """What each block did in the last forward; empty before the first one."""
         traces = [block.trace for block in self.blocks]

@@ -159,6 +159,11 @@ class LASMobileNetV2Mixin(DynamicBackbone):
         return [part for part in parts if isinstance(part, InvertedStage)]
 
     @property
+    def single_convs(self) -> list[nn.Module]:
+        parts = [self.conv1, *(getattr(self, name) for name in self.layers)]
+        return [part for part in parts if not isinstance(part, nn.Sequential)]
+
+    @property
     def stem_layers(self) -> list[StemLayer]:
         """Convolutions before the first block with a shortcut."""
         return self._fixed_layers()[0]

@@ -12,6 +12,7 @@ from torch import nn
 import las_mm
 from las_mm.executors.cpu.stem import pack_stem
 from las_mm.inference.folding import FoldingConv
+from las_mm.models.mobilenet_mmpretrain import LASMobileNetV2
 from las_mm.models.resnet_torch import TorchLASResNet
 from las_mm.ops.native.build import load_native
 
@@ -19,10 +20,10 @@ native, reason = load_native()
 pytestmark = pytest.mark.skipif(native is None, reason=str(reason))
 
 
-def make_stem(kernel=7, stride=2, channels=3, out=64, pool=(3, 2, 1)):
+def make_stem(kernel=7, stride=2, channels=3, out=64, pool=(3, 2, 1), act=nn.ReLU):
     """Convolution, norm, ReLU and, if ``pool``, max pooling, with random statistics."""
     conv = nn.Conv2d(channels, out, kernel, stride, kernel // 2, bias=False)
-    layers = [conv, nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
+    layers = [conv, nn.BatchNorm2d(out), act(inplace=True)]
     if pool:
         layers.append(nn.MaxPool2d(*pool))
     return randomize(nn.ModuleList(layers)).eval()
@@ -45,12 +46,13 @@ def test_equal_to_its_layers(data):
     layers = make_stem(
         kernel=draw(1, 3, 5, 7),
         stride=draw(1, 2, 3),
-        channels=draw(1, 3, 4),
+        channels=draw(1, 3, 4, 16, 20),  # from 16 on as a feature
+        act=draw(nn.ReLU, nn.ReLU6),
         out=draw(4, 20, 64, 96),
         pool=draw(None, (3, 2, 1), (2, 2, 0), (5, 3, 2), (2, 3, 1)),
     )
     height, width = data.draw(st.integers(9, 50)), data.draw(st.integers(9, 50))
-    x = torch.randn(draw(1, 2, 5), layers[0].in_channels, height, width)
+    x = torch.randn(draw(1, 2, 5), layers[0].in_channels, height, width) * draw(1, 9)
     x = draw(x, x.contiguous(memory_format=torch.channels_last), x.transpose(2, 3), x[:, :, 1:, 2:])
     packed = pack_stem(layers, x.dtype, draw(*native.float32_isas()))
     outs = []
@@ -176,3 +178,37 @@ def test_hooks_on_its_layers_see_what_they_saw_before(net):
     net.relu.register_forward_hook(lambda module, args, out: seen.append(out.shape))
     las_mm.optimize_for_inference(net)(torch.randn(1, 3, 64, 64))
     assert seen == [(1, 64, 32, 32)]
+
+
+@torch.no_grad()
+def test_bfloat16_of_a_feature():
+    if not native.bfloat16_isas():
+        pytest.skip('this CPU has no bfloat16 instructions')
+    layers = make_stem(1, 1, 32, 48, pool=None, act=nn.ReLU6)
+    x = torch.randn(2, 32, 7, 9).bfloat16() * 4
+    packed, expected = pack_stem(layers, x.dtype), run_layers(layers, x.float())
+    assert type(packed).__name__ == 'BFloat16Conv'
+    assert (packed.run(x) - expected).abs().max() <= 3 * 2**-8 * expected.abs().max()
+    with pytest.raises(ValueError, match='its size must be'):
+        packed.run(x[:, :16])
+
+
+@torch.no_grad()
+def test_single_convolutions_of_a_light_network_run_in_one_piece():
+    net = randomize(LASMobileNetV2(0.5, '4-4-2-2-1', out_indices=(6, 7))).eval()
+    x = torch.randn(1, 3, 64, 64)
+    expected = net(x)
+    las_mm.optimize_for_inference(net, 'cpu')
+    for module in (net.conv1, net.conv2):
+        assert type(module.conv).__mro__[1] is FoldingConv
+        assert module.conv.fold._run_native(x if module is net.conv1 else expected[0]) is not None
+    for out, want in zip(net(x), expected, strict=True):
+        assert (out - want).abs().max() <= 1e-5 * want.abs().max()
+    seen = net.conv1(x)
+    alone = net.conv1(x, activate=False)
+    assert torch.equal(alone.clamp(0, 6) > 0, seen > 0) and alone.min() < 0
+    hook = net.conv2.activate.register_forward_hook(lambda *_: None)
+    assert torch.allclose(net(x)[1], expected[1], atol=1e-4)
+    hook.remove()
+    las_mm.restore_after_inference(net)
+    assert all(torch.equal(a, b) for a, b in zip(net(x), expected, strict=True))

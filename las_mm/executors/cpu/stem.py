@@ -1,4 +1,4 @@
-"""What comes before the first block, in one C++ call: convolution, norm, ReLU and max pooling."""
+"""What lies outside of blocks, in one C++ call: convolution, norm, ReLU and perhaps max pooling."""
 
 from types import ModuleType
 from typing import Any, cast
@@ -6,13 +6,15 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from las_mm.executors.folding import fold_conv, why_not_foldable_layer
+from las_mm.executors.folding import fold_conv, limit_of, why_not_act, why_not_foldable_layer
 from las_mm.ops.native.build import load_native
 from las_mm.ops.plain import inherits
 
-from .packing import why_no_kernels
+from .packing import plain, why_no_kernels
 
 LARGEST_KERNEL = 7
+# Below, a row of pixels under the kernel is a row of the matrix product.
+FEATURE_CHANNELS = 16
 
 
 def pack_stem(layers: nn.ModuleList, dtype: torch.dtype, isa: str = '') -> Any | None:
@@ -23,17 +25,22 @@ def pack_stem(layers: nn.ModuleList, dtype: torch.dtype, isa: str = '') -> Any |
         dtype: Of the images, torch.float32 or torch.bfloat16.
         isa: Instruction set, as in :func:`~las_mm.executors.cpu.packing.pack_block`.
     """
-    conv, norm, relu, *pool = layers
+    conv, norm, act, *pool = layers
     window = _window(pool[0]) if pool else (1, 1, 0)
-    if why_not_foldable_layer(conv, norm) or not inherits(relu, nn.ReLU) or window is None:
+    if why_not_foldable_layer(conv, norm) or why_not_act(act) or window is None:
         return None
+    limit = limit_of(act)
     folded = fold_conv(cast(nn.Conv2d, conv), norm, torch.float32)
     small = max(folded.kernel_size, window[0]) <= LARGEST_KERNEL
     if folded.groups > 1 or folded.dilation > 1 or not small or why_no_kernels(dtype):
         return None
     native = cast(ModuleType, load_native()[0])
-    kind = native.Float32Stem if dtype == torch.float32 else native.BFloat16Stem
-    return kind((folded.weight, folded.bias, folded.stride, 1, 1), window, isa)
+    channels, exact = folded.weight.shape[1], dtype == torch.float32
+    if channels >= FEATURE_CHANNELS and not pool and (exact or channels % 2 == 0):
+        kind = native.Float32Conv if exact else native.BFloat16Conv
+        return kind(plain(folded), limit, isa)
+    kind = native.Float32Stem if exact else native.BFloat16Stem
+    return kind(plain(folded), window, isa, limit)
 
 
 def _window(pool: nn.Module) -> tuple[int, int, int] | None:

@@ -4,6 +4,7 @@
 #include "layout.h"
 #include "py_chain.h"
 #include "py_channels.h"
+#include "py_plain_conv.h"
 #include "py_stem.h"
 #include "team.h"
 #include "training.h"
@@ -62,8 +63,19 @@ template <class T>
 void define_stem(py::module& module, const char* name) {
   using Self = PyStem<T>;
   py::class_<Self>(module, name)
-      .def(py::init<const Conv&, const std::tuple<int, int, int>&, const std::string&>(), "conv"_a,
-           "pool"_a, "isa"_a = "", py::call_guard<py::gil_scoped_release>())
+      .def(py::init<const Conv&, const std::tuple<int, int, int>&, const std::string&, float>(),
+           "conv"_a, "pool"_a, "isa"_a = "", "limit"_a = Activation().limit,
+           py::call_guard<py::gil_scoped_release>())
+      .def("run", &Self::run, "x"_a, py::call_guard<py::gil_scoped_release>())
+      .def_property_readonly("isa", &Self::isa);
+}
+
+template <class T>
+void define_plain_conv(py::module& module, const char* name) {
+  using Self = PyPlainConv<T>;
+  py::class_<Self>(module, name)
+      .def(py::init<const Conv&, const std::optional<float>&, const std::string&>(), "conv"_a,
+           "limit"_a, "isa"_a = "", py::call_guard<py::gil_scoped_release>())
       .def("run", &Self::run, "x"_a, py::call_guard<py::gil_scoped_release>())
       .def_property_readonly("isa", &Self::isa);
 }
@@ -93,6 +105,8 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
   las::define_chain<las::bfloat16>(module, "BFloat16Chain");
   las::define_stem<float>(module, "Float32Stem");
   las::define_stem<las::bfloat16>(module, "BFloat16Stem");
+  las::define_plain_conv<float>(module, "Float32Conv");
+  las::define_plain_conv<las::bfloat16>(module, "BFloat16Conv");
   pybind11::class_<las::Watch>(module, "Watch")
       .def(pybind11::init<const las::Watch::Slots&, const std::vector<pybind11::dict>&,
                           const std::vector<pybind11::object>&>(),

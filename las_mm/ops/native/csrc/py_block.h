@@ -78,6 +78,21 @@ PackedConv<T> pack(const Conv& conv, const Kernels<T>& kernels,
   return {shape, w.const_data_ptr<float>(), b.const_data_ptr<float>(), kernels, algorithm};
 }
 
+// limit: where an activation ends, none without one.
+inline Activation activation_of(const std::optional<float>& limit) {
+  return {limit.has_value(), limit.value_or(0.f)};
+}
+
+// What may go into a convolution of so many channels.
+inline void check_feature(const at::Tensor& feature, int64_t channels) {
+  TORCH_CHECK_VALUE(feature.dim() == 4 && feature.size(1) == channels, "x: got ", feature.sizes(),
+                    ", its size must be (N, ", channels, ", H, W)");
+  TORCH_CHECK_VALUE(feature.is_contiguous(at::MemoryFormat::ChannelsLast),
+                    "x: must be channels-last");
+  TORCH_CHECK_VALUE(feature.size(2) < kMostPixels && feature.size(3) < kMostPixels, "x: got ",
+                    feature.sizes(), ", its height and width must be below ", kMostPixels);
+}
+
 inline int free_threads() { return at::in_parallel_region() ? 1 : at::get_num_threads(); }
 
 template <class T>
@@ -95,7 +110,7 @@ class PyBlock {
     TORCH_CHECK_VALUE(adds || !(masker || shortcut),
                       "adds: a block without a sum has neither masker nor shortcut");
     std::vector<Activation> acts;
-    for (const auto& limit : limits) acts.push_back({limit.has_value(), limit.value_or(0.f)});
+    for (const auto& limit : limits) acts.push_back(activation_of(limit));
     const Kernels<T>* kernels = find_kernels<T>(isa);
     TORCH_CHECK_VALUE(kernels, "isa: this CPU has no '", isa, "'");
     std::vector<PackedConv<T>> packed;
@@ -138,9 +153,7 @@ class PyBlock {
 
   Prepared prepare(const at::Tensor& x, const std::optional<at::Tensor>& identity,
                    const std::optional<at::Tensor>& decided, bool in_place) const {
-    check(x, block_->convs[0].shape().in_channels);
-    TORCH_CHECK_VALUE(x.size(2) < kMostPixels && x.size(3) < kMostPixels, "x: got ", x.sizes(),
-                      ", its height and width must be below ", kMostPixels);
+    check_feature(x, block_->convs[0].shape().in_channels);
     const Geometry g = block_->geometry(x.size(0), x.size(2), x.size(3));
     const int64_t channels = block_->last().shape().out_channels;
     at::Tensor out = in_place ? x : identity ? *identity : at::Tensor();
@@ -148,7 +161,7 @@ class PyBlock {
       out = empty_features({g.n, channels, g.out_h, g.out_w}, x.options(),
                            at::MemoryFormat::ChannelsLast);
     }
-    check(out, channels);
+    check_feature(out, channels);
     TORCH_CHECK_VALUE(out.size(0) == g.n && out.size(2) == g.out_h && out.size(3) == g.out_w,
                       "identity: got ", out.sizes(), " for an input of ", x.sizes());
     TORCH_CHECK_VALUE(adds_ || !(in_place || identity || decided),
@@ -194,13 +207,6 @@ class PyBlock {
   void set_band_bytes(size_t bytes) { block_->band_bytes = std::max<size_t>(1, bytes); }
 
  private:
-  static void check(const at::Tensor& feature, int64_t channels) {
-    TORCH_CHECK_VALUE(feature.dim() == 4 && feature.size(1) == channels, "x: got ",
-                      feature.sizes(), ", its size must be (N, ", channels, ", H, W)");
-    TORCH_CHECK_VALUE(feature.is_contiguous(at::MemoryFormat::ChannelsLast),
-                      "x: must be channels-last");
-  }
-
   std::unique_ptr<Block<T>> block_;
   bool adds_ = true;  // the branch to an identity
 };

@@ -11,8 +11,9 @@ class PyStem {
  public:
   using Element = typename PyBlock<T>::Element;
 
-  // pool: kernel, stride and padding.
-  PyStem(const Conv& conv, const std::tuple<int, int, int>& pool, const std::string& isa) {
+  // pool: kernel, stride and padding. limit: where the activation ends.
+  PyStem(const Conv& conv, const std::tuple<int, int, int>& pool, const std::string& isa,
+         float limit) {
     const Kernels<T>* kernels = find_kernels<T>(isa);
     TORCH_CHECK_VALUE(kernels, "isa: this CPU has no '", isa, "'");
     const ConvShape shape = shape_of(conv);
@@ -21,7 +22,7 @@ class PyStem {
                       std::max(shape.kernel, kernel), ", larger than ", kMaxKernel);
     const at::Tensor w = std::get<0>(conv).contiguous(), b = std::get<1>(conv).contiguous();
     stem_ = std::make_unique<Stem<T>>(shape, w.const_data_ptr<float>(), b.const_data_ptr<float>(),
-                                      PoolShape{kernel, stride, padding}, *kernels);
+                                      PoolShape{kernel, stride, padding}, limit, *kernels);
   }
 
   // (N, C, H, W) in any layout -> (N, C', H', W'), channels-last.

@@ -113,7 +113,8 @@ void Stem<T>::Band::convolve_row(int y) {
       }
       stem_.kernels_.multiply[panel.vectors](
           {rows, shape_.kernel, stem_.depth_, 0, weights, stem_.conv_.bias(panel), nullptr, outs,
-           reinterpret_cast<const char*>(weights), panel.columns, true});
+           reinterpret_cast<const char*>(weights), panel.columns,
+           {true, stem_.limit_}});
     }
   }
 }
@@ -144,8 +145,8 @@ void Stem<T>::Band::pool_row(int row) {
 
 template <class T>
 Stem<T>::Stem(const ConvShape& shape, const float* weight, const float* bias, const PoolShape& pool,
-              const Kernels<T>& kernels)
-    : shape_(shape), pool_(pool), kernels_(kernels),
+              float limit, const Kernels<T>& kernels)
+    : shape_(shape), pool_(pool), limit_(limit), kernels_(kernels),
       depth_((shape.kernel * shape.in_channels + kernels.depth_step - 1) / kernels.depth_step *
              kernels.depth_step),
       conv_({shape.kernel * depth_, shape.out_channels, 1, 1, 1, 1},

@@ -28,9 +28,10 @@ struct Images {
 template <class T>
 class Stem {
  public:
-  // weight: (out, in, kernel, kernel) of a convolution without groups and dilation; bias: (out).
+  // weight: (out, in, kernel, kernel) of a convolution without groups and dilation; bias: (out);
+  // limit: where the activation ends.
   Stem(const ConvShape& shape, const float* weight, const float* bias, const PoolShape& pool,
-       const Kernels<T>& kernels);
+       float limit, const Kernels<T>& kernels);
 
   const ConvShape& shape() const { return shape_; }
   const Kernels<T>& kernels() const { return kernels_; }
@@ -44,6 +45,7 @@ class Stem {
 
   ConvShape shape_;
   PoolShape pool_;
+  float limit_;
   const Kernels<T>& kernels_;
   int depth_;  // of a row under the kernel
   PackedConv<T> conv_;
