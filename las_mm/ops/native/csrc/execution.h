@@ -49,7 +49,8 @@ class Execution {
   int prepare_gated(const Band& first_band);
   void prepare_shortcut();
   void run_rest_job(int job);
-  void run_range(int first, int last);
+  void run_chunk(int chunk);
+  void run_range(const Gemm<T>& end, int first, int last);
   void keep_identity(int job);
   void tell_followers(const Sites& sites, int first, int last) const;
 

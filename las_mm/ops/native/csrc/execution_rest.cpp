@@ -40,14 +40,12 @@ void Execution<T>::run_rest_job(int job) {
   if (job < quad_jobs_) {
     if (!together_) return winograd_.transform(job);
     winograd_.chunk(job);
-    return run_range(winograd_.first_place(job), winograd_.last_place(job));
+    return run_range(last_, winograd_.first_place(job), winograd_.last_place(job));
   }
   job -= quad_jobs_;
   if (job < middle_jobs_) {
     if (!together_) return middle_.job(job);
-    middle_.chunk(job);
-    const int first = first_direct_ + job * kChunk;
-    return run_range(first, first_direct_ + middle_.chunk_end(job));
+    return run_chunk(job);
   }
   job -= middle_jobs_;
   if (!together_) {
@@ -155,11 +153,25 @@ void Execution<T>::prepare_shortcut() {
   identity_jobs_ = 0;
 }
 
+// A chunk through all convolutions after the first one; what is between two of them stays in memory of
+// the thread's own, in its nearest cache.
+template <class T>
+void Execution<T>::run_chunk(int chunk) {
+  static thread_local Buffer<T> kept;
+  const int start = middle_.chunk_start(chunk), channels = last_.source.channels;
+  T* values = kept.reserve(static_cast<size_t>(middle_.chunk_end(chunk) - start) * channels);
+  Gemm<T> middle = middle_, last = last_;
+  middle.out = {values, channels, 0, 0, 0, true, start};
+  middle.chunk(chunk);
+  last.source = {values, channels, 0, 0, 0, true, first_direct_ + start};
+  run_range(last, first_direct_ + start, first_direct_ + middle_.chunk_end(chunk));
+}
+
 // The convolutions after the second one at some active pixels.
 template <class T>
-void Execution<T>::run_range(int first, int last) {
+void Execution<T>::run_range(const Gemm<T>& end, int first, int last) {
   if (call_.identity == Identity::convolved) shortcut_[0].range(first, last);
-  last_.range(first, last);
+  end.range(first, last);
   tell_followers(plan_.active, first, last);
 }
 

@@ -17,19 +17,20 @@ struct Site {
 constexpr int kMostPixels = 1 << 16;
 
 // Feature rows of `channels` elements, one per pixel of images from `first_image` on, each h by w;
-// or, where `listed`, one per entry of the list of sites.
+// or, where `listed`, one per entry of the list of sites from `first_entry` on.
 template <class T>
 struct Rows {
   T* base = nullptr;
   int channels = 0, h = 0, w = 0, first_image = 0;
   bool listed = false;
+  int first_entry = 0;
 
   int64_t offset(int image, int64_t y, int64_t x) const {
     return (((image - first_image) * static_cast<int64_t>(h) + y) * w + x) * channels;
   }
   int64_t offset(const Site& site) const { return offset(site.image, site.y, site.x); }
   T* at(const Site& site, int index) const {
-    return base + (listed ? static_cast<int64_t>(index) * channels : offset(site));
+    return base + (listed ? static_cast<int64_t>(index - first_entry) * channels : offset(site));
   }
 };
 
@@ -59,6 +60,7 @@ struct Gemm {
   // Some of the pixels, all output channels; there are chunks() of them.
   void chunk(int index) const { range(walk_.first(index), walk_.last(index)); }
   int chunks() const { return walk_.chunks(); }
+  int chunk_start(int index) const { return walk_.first(index); }
   int chunk_end(int index) const { return walk_.last(index); }
   // All output channels of the pixels from first to last - 1.
   void range(int first, int last) const;
