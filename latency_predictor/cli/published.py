@@ -7,7 +7,7 @@ from ..model import LatencyModel
 from ..network import parse_granularity
 from ..plots import check_suffix, plot_laudnet, render
 from ..release import released_ms
-from ..release.networks import BATCHES, DEPTHS
+from ..release.networks import BATCHES, NETWORKS
 from ..release.networks import MODES as RELEASED_MODES
 from ..release.published import LINES, PANELS, reproduced_ms
 from ..tables import TABLE_2, TABLE_3, cell_errors, detection_table, fusion_table
@@ -39,7 +39,7 @@ def add_parsers(subparsers: argparse._SubParsersAction) -> None:
 def _add_release(subparsers: argparse._SubParsersAction) -> None:
     release = subparsers.add_parser('release', help="LAUDNet's released simulator, reproduced")
     release.add_argument('--device', default='v100', choices=tuple(BATCHES))
-    release.add_argument('--network', default='resnet50', choices=tuple(DEPTHS))
+    release.add_argument('--network', default='resnet50', choices=NETWORKS)
     release.add_argument('--mode', default='spatial', choices=RELEASED_MODES)
     release.add_argument('--rates', default='0.3,0.5,0.7,1', metavar='GRID', help='rates to run at')
     release.add_argument(
@@ -62,7 +62,7 @@ def run_release(arguments: argparse.Namespace) -> None:
         for found in [released_ms(*run, rate, grains)]
     ]
     columns = ('device', 'network', 'mode', 'rate', 'static ms', 'ms per image', 'r_l')
-    title = f'LAUDNet release, batch {BATCHES[arguments.device]}, blocks only'
+    title = f'LAUDNet release, batch {BATCHES[arguments.device]}, convolutional stems left out'
     emit(Answer(title, columns, rows), arguments.form, arguments.output)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from .gates import dynamic_squeeze_excitation, squeeze_excitation
 from .hardware import Hardware
 from .operators import (
     Conv,
@@ -19,7 +20,7 @@ REDUCTION = 16  # of the hidden layer of the channel masker
 
 @dataclass(frozen=True)
 class Bottleneck:
-    """A bottleneck without squeeze-and-excitation.
+    """A bottleneck.
 
     Attributes:
         inputs: C_in.
@@ -28,6 +29,8 @@ class Bottleneck:
         size: Edge of the output map.
         stride: Of the 3x3 convolution. Quirk: only a strided block has a shortcut convolution, so
             that the one of the first stage is never counted.
+        groups: Of the 3x3 convolution.
+        squeeze: Channels inside a squeeze-and-excitation after it; 0 for none.
     """
 
     inputs: int
@@ -35,6 +38,8 @@ class Bottleneck:
     outputs: int
     size: int
     stride: int = 1
+    groups: int = 1
+    squeeze: int = 0
 
     @property
     def convs(self) -> tuple[Conv, Conv, Conv]:
@@ -42,7 +47,7 @@ class Bottleneck:
         source = self.size * self.stride
         return (
             Conv(self.inputs, self.width, source, source),
-            Conv(self.width, self.width, self.size, self.size, 3, self.stride),
+            Conv(self.width, self.width, self.size, self.size, 3, self.stride, self.groups),
             Conv(self.width, self.outputs, self.size, self.size),
         )
 
@@ -61,8 +66,10 @@ def static(hardware: Hardware, block: Bottleneck, batch: int) -> float:
 
 
 def _branch(hardware: Hardware, block: Bottleneck, batch: int) -> float:
-    convs = sum(convolution(hardware, conv, batch) for conv in block.convs)
-    return convs + addition(hardware, block.outputs, block.size, block.size, batch)
+    seconds = sum(convolution(hardware, conv, batch) for conv in block.convs)
+    if block.squeeze:
+        seconds += squeeze_excitation(hardware, block.width, block.squeeze, block.size, batch)
+    return seconds + addition(hardware, block.outputs, block.size, block.size, batch)
 
 
 def layer(hardware: Hardware, block: Bottleneck, rate: float, batch: int) -> float:
@@ -95,6 +102,8 @@ def channel(hardware: Hardware, block: Bottleneck, rate: float, group: int, batc
     every = Patches.of(block.size, block.size, 1, 1.0, batch)
     edge = block.size, block.size
     seconds += scatter_addition(hardware, block.outputs, *edge, every, batch)
+    if block.squeeze:
+        seconds += squeeze_excitation(hardware, block.width, block.squeeze, block.size, batch)
     return seconds + shortcut(hardware, block, batch)
 
 
@@ -115,4 +124,8 @@ def spatial(hardware: Hardware, block: Bottleneck, rate: float, size: int, batch
     seconds += dynamic_convolution(hardware, two, patches, batch, indexed=True)
     seconds += dynamic_convolution(hardware, three, patches, batch, indexed=False)
     seconds += scatter_addition(hardware, block.outputs, *edge, patches, batch)
+    if block.squeeze:
+        seconds += dynamic_squeeze_excitation(
+            hardware, block.width, block.squeeze, block.size, patches, batch
+        )
     return seconds + shortcut(hardware, block, batch)
