@@ -5,5 +5,6 @@ inference without gradients. Each says why it cannot run a block on an input, an
 """
 
 from .choosing import EXECUTORS, check_executor, find_executor
+from .torch_tokens import TokenExecutor
 
-__all__ = ['EXECUTORS', 'check_executor', 'find_executor']
+__all__ = ['TokenExecutor', 'EXECUTORS', 'check_executor', 'find_executor']

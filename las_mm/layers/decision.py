@@ -9,6 +9,8 @@ from torch import Tensor
 from las_mm.ops import upsample_mask
 
 SITES, BRANCH, CHANNELS = 'sites', 'branch', 'channels'
+# Of transformers; blocks are their attention and MLP, each for itself.
+TOKENS, HEADS, BLOCKS = 'tokens', 'heads', 'blocks'
 
 
 @dataclass(frozen=True)
@@ -17,9 +19,11 @@ class Decision:
 
     Attributes:
         axis: What is skipped: ``'sites'``, pixels of the output, ``'branch'``, all of it, or
-            ``'channels'``, those between the convolutions.
+            ``'channels'``, those between the convolutions; in transformers ``'tokens'``,
+            ``'heads'`` or ``'blocks'``, attention and MLP.
         mask: Coarse mask in {0, 1}: (N, 1, h, w) for sites, (N, 1, 1, 1) for the whole branch,
-            (N, K) for K groups of channels.
+            (N, K) for K groups of channels; (N, 1, h, w) for tokens of a grid, (N, H) for heads,
+            (N, 2) for attention and MLP.
         grain: S, edge of a patch in pixels of the output, or the channels of a group; None if one
             entry decides for all.
         size: What the mask is spread over: (H', W') of the output, or (C,) channels.

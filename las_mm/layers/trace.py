@@ -9,7 +9,7 @@ from torch import Tensor
 from las_mm.ops import conv_size
 
 from .branch import DILATED, Branch
-from .decision import BRANCH, CHANNELS, SITES, Decision
+from .decision import BRANCH, CHANNELS, HEADS, SITES, TOKENS, Decision
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ class BlockTrace:
 
     @property
     def spatial(self) -> Decision | None:
-        """The decision on the output's pixels, patch by patch or all at once, if there is one."""
-        return next((d for d in self.decisions if d.axis in (SITES, BRANCH)), None)
+        """The decision on the output's pixels, or tokens, if there is one."""
+        return next((d for d in self.decisions if d.axis in (SITES, BRANCH, TOKENS)), None)
 
     @property
     def channels(self) -> Decision | None:
-        """The decision on the channels between the convolutions, if there is one."""
-        return next((d for d in self.decisions if d.axis == CHANNELS), None)
+        """The decision on the channels between the convolutions, or heads, if there is one."""
+        return next((d for d in self.decisions if d.axis in (CHANNELS, HEADS)), None)
 
     @property
     def mask(self) -> Tensor:

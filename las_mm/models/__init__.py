@@ -13,6 +13,7 @@ if find_spec('mmpretrain'):
         regnet_mmpretrain,
         resnet_cifar_mmpretrain,
         resnet_mmpretrain,
+        transformer_mmpretrain,
     )
 
 __all__ = ['DynamicBackbone']
