@@ -12,7 +12,7 @@ TINY = ['--sizes', '64', '--rounds', '1', '--threads', '1', '--variants', 'chann
 
 def run(repo_root, *args, tool='benchmark.py'):
     command = [sys.executable, str(repo_root / 'tools' / 'benchmarks' / tool), *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
 def test_blocks(repo_root, tmp_path):
