@@ -4,7 +4,16 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from las_mm.layers import BRANCH, DILATED, SITES, Branch, DynamicBlock, Step, convs_of
+from las_mm.layers import (
+    BRANCH,
+    DILATED,
+    SITES,
+    Branch,
+    DynamicBlock,
+    EncoderBranch,
+    Step,
+    convs_of,
+)
 from las_mm.layers.squeeze_masker import SqueezeMasker
 from las_mm.models.backbone import DynamicBackbone, StemLayer, size_after
 from las_mm.ops import WHOLE, conv_size
@@ -57,15 +66,17 @@ def require_description(backbone: DynamicBackbone, input_size: Size) -> NetworkS
     network = describe_backbone(backbone, input_size)
     if network is None:
         raise ValueError(
-            f'backbone: the latency predictor has no model of {backbone.title}, which has more '
-            'than two convolutions larger than 1x1 in a block; take another backbone, or a share '
-            'of FLOPs as target'
+            f'backbone: the latency predictor has no model of {backbone.title}, whose blocks are '
+            'encoder layers or have more than two convolutions larger than 1x1; take another '
+            'backbone, or a share of FLOPs as target'
         )
     return network
 
 
 def has_model(branch: Branch) -> bool:
-    """Whether the predictor has a model of blocks with this branch."""
+    """Whether the predictor has a model of blocks with this branch; not of encoder layers."""
+    if isinstance(branch, EncoderBranch):
+        return False
     return all(step.op.kernel_size == (1, 1) and step.stride == 1 for step in branch.steps[2:])
 
 

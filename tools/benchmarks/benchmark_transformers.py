@@ -1,0 +1,115 @@
+#!/usr/bin/env python
+"""Measure vision transformers that skip tokens, heads and blocks on a CPU, against static PyTorch.
+
+Every row is the ratio of the medians of interleaved forwards: the dynamic network over the fastest
+of the static one's, as it is and compiled. Decisions are replayed at random, the shares given.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import torch
+from mmpretrain.models.backbones import T2T_ViT, VisionTransformer
+from torch import Tensor, nn
+
+from las_mm.layers import EncoderBlock
+from las_mm.models.transformer_mmpretrain import LAST2T_ViT, LASVisionTransformer
+
+NETWORKS: dict[str, tuple[Callable[..., nn.Module], Callable[[], nn.Module]]] = {
+    'deit_s': (
+        lambda **options: LASVisionTransformer('deit-small', **options),
+        lambda: VisionTransformer('deit-small'),
+    ),
+    't2t_vit_19': (
+        lambda **options: LAST2T_ViT(19, **options),
+        lambda: T2T_ViT(embed_dims=448, num_layers=19, layer_cfgs=dict(num_heads=7)),
+    ),
+}
+CASES = {
+    'tokens': dict(tokens=0.5),
+    'heads': dict(heads=0.5),
+    'blocks': dict(blocks=0.5),
+    'joint': dict(tokens=0.7, heads=0.7, blocks=0.7),
+    'all on': dict(tokens=1.0, heads=1.0, blocks=1.0),
+}
+
+
+def replay(network: nn.Module, shares: dict[str, float], images: int) -> None:
+    """Let maskers decide at random, each image for itself, with exactly the shares given."""
+    generator = torch.Generator().manual_seed(0)
+    for layer in network.modules():
+        if not isinstance(layer, EncoderBlock):
+            continue
+        for masker in layer.maskers:
+            shape = {
+                'tokens': (images, 1, 14, 14),
+                'heads': (images, layer.attn.num_heads),
+                'blocks': (images, 2),
+            }[masker.axis]
+            order = torch.rand(shape, generator=generator).flatten(1).argsort(1).argsort(1)
+            kept = round(shares[masker.axis] * order.shape[1])
+            masker.decided = (order < kept).float().reshape(shape)
+
+
+def medians(runs: Sequence[Callable[[], object]], rounds: int) -> list[float]:
+    """Median seconds of each, one after the other in every round."""
+    seconds: list[list[float]] = [[] for _ in runs]
+    for _ in range(rounds + 2):
+        for times, run in zip(seconds, runs, strict=True):
+            start = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - start)
+    return [sorted(times[2:])[rounds // 2] for times in seconds]
+
+
+def measure(name: str, batch: int, cases: Sequence[str], rounds: int, compiled: bool) -> None:
+    """Print one line a case."""
+    make, make_static = NETWORKS[name]
+    x = torch.randn(batch, 3, 224, 224)
+    static = make_static()
+    static.eval()
+    statics: list[nn.Module | Callable[[Tensor], object]] = [static]
+    if compiled:
+        statics.append(torch.compile(static))
+    networks, ratios = [], []
+    for case in cases:
+        shares = CASES[case]
+        network = make(policies=tuple(shares), executor='torch').eval()
+        network.load_state_dict(static.state_dict(), strict=False)
+        replay(network, shares, batch)
+        network(x)
+        cost = network.cost()
+        macs = cost.dynamic([trace.shares for trace in network.traces])
+        networks.append(network)
+        ratios.append(float(torch.as_tensor(macs).mean()) / cost.static)
+    runs = [lambda net=net: net(x) for net in (*statics, *networks)]
+    times = medians(runs, rounds)
+    best = min(times[: len(statics)])
+    print(f'{name}, batch {batch}: static {best * 1e3:.1f} ms ({len(statics)} ways)')
+    for case, ratio, seconds in zip(cases, ratios, times[len(statics) :], strict=True):
+        print(f'  {case:7s} MACs {ratio:.3f}  time {seconds / best:.3f}', flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog='benchmark_transformers', description=__doc__)
+    parser.add_argument('--network', choices=list(NETWORKS), nargs='+', default=list(NETWORKS))
+    parser.add_argument('--batch', type=int, nargs='+', default=[1, 8])
+    parser.add_argument('--case', choices=list(CASES), nargs='+', default=list(CASES))
+    parser.add_argument('--rounds', type=int, default=9)
+    parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument('--compile', action='store_true', help='measure torch.compile, too')
+    args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
+    with torch.no_grad():
+        for name in args.network:
+            for batch in args.batch:
+                measure(name, batch, args.case, args.rounds, args.compile)
+
+
+if __name__ == '__main__':
+    main()
