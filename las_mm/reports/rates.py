@@ -82,7 +82,8 @@ class RateMeter:
         pairs = []
         for shares in self.shares:
             # A block that decides on no pixels computes all of them.
-            active = shares.get('sites', shares.get('branch', float(self.images)))
+            found = [shares[axis] for axis in ('sites', 'branch', 'tokens') if axis in shares]
+            active = found[0] if found else float(self.images)
             pairs.append((active, shares.get('dilated', active)))
         return torch.tensor(pairs, dtype=torch.float64)
 

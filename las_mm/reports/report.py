@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from las_mm.layers import CHANNELS
+from las_mm.layers import CHANNELS, HEADS
 from las_mm.ops import format_granularity
 from latency_predictor import LatencyModel, NetworkSpec
 
@@ -42,7 +42,8 @@ def block_rows(meter: RateMeter, granularity: Sequence[int | str | None]) -> lis
 
 
 def _channel_rate(shares: Mapping[str, float], images: int) -> dict[str, float]:
-    return {'channel_rate': shares[CHANNELS] / images} if CHANNELS in shares else {}
+    found = [shares[axis] / images for axis in (CHANNELS, HEADS) if axis in shares]
+    return {'channel_rate': found[0]} if found else {}
 
 
 def stage_rows(blocks: list[dict]) -> list[dict]:
@@ -52,8 +53,9 @@ def stage_rows(blocks: list[dict]) -> list[dict]:
         members = [block for block in blocks if block['stage'] == stage]
         row = {'stage': stage, 'granularity': members[0]['granularity'], 'blocks': len(members)}
         for key in ('activation_rate', 'dilated_rate', 'channel_rate'):
-            if key in members[0]:
-                row[key] = sum(block[key] for block in members) / len(members)
+            having = [block[key] for block in members if key in block]
+            if having:
+                row[key] = sum(having) / len(having)
         for key in ('static_macs', 'dynamic_macs', 'share'):
             row[key] = sum(block[key] for block in members)
         rows.append(row)

@@ -4,6 +4,7 @@ import json
 from math import prod
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from detectors import build_model
@@ -19,6 +20,9 @@ from las_mm.models.transformer_mmpretrain import (
     LAST2T_ViT,
     LASVisionTransformer,
 )
+from las_mm.reports.masks import mask_panels
+from las_mm.reports.rates import RateMeter
+from las_mm.reports.report import build_report, render
 
 CASES = json.loads((Path(__file__).parents[1] / 'layers' / 'released' / 'adavit.json').read_text())
 RENAMED = {
@@ -250,3 +254,19 @@ def test_the_predictor_says_that_it_has_no_model():
     assert describe_backbone(net, (64, 64)) is None
     with pytest.raises(ValueError, match='no model of LASVisionTransformer'):
         require_description(net, (64, 64))
+
+
+def test_reports_and_pictures_show_tokens_and_heads():
+    net = undecide(small())
+    with torch.no_grad():
+        net(torch.randn(2, 3, 64, 64))
+    meter = RateMeter()
+    meter.update(net.traces, net.cost(), (64, 64))
+    report = build_report(meter, None, net.granularity, [], 'fp32', net.channel_groups)
+    assert render(report)
+    for row, trace in zip(report['blocks'], net.traces, strict=True):
+        assert row['activation_rate'] == pytest.approx(float(trace.shares[TOKENS].mean()))
+        heads = trace.shares.get(HEADS)
+        assert row.get('channel_rate') == (None if heads is None else pytest.approx(heads.mean()))
+    panels = mask_panels(np.full((64, 64, 3), 200, np.uint8), net.traces, 'block', 0, (64, 64))
+    assert len(panels) == 3 and 'S=1' in panels[0].title and 'c=' in panels[1].title
