@@ -31,16 +31,25 @@ def stages(draw):
     channels, blocks = draw(st.integers(1, 9)), []
     for index in range(draw(st.integers(1, 7))):
         step = stride if index in (0, draw(st.integers(0, 9))) else 1
+        each = draw(st.sampled_from([None, None, 1]))  # channels of a group to skip
         if basic:
-            blocks.append(DynamicBasicBlock(channels, out, granularity, step))
+            block = DynamicBasicBlock(channels, out, granularity, step, channel_groups=each)
         else:
-            squeeze = draw(st.sampled_from([0, 0, 1, 4]))
-            blocks.append(
-                DynamicBottleneck(channels, mid, out, granularity, step, squeeze_channels=squeeze)
+            squeeze = 0 if each else draw(st.sampled_from([0, 0, 1, 4]))
+            block = DynamicBottleneck(
+                *(channels, mid, out, granularity, step),
+                squeeze_channels=squeeze,
+                channel_groups=each,
             )
+        blocks.append(block)
         channels = out
     for index, block in enumerate(blocks):
+        channel_masker = block._modules.pop('channel_masker', None)
         randomize(block, draw(st.integers(0, 99)), draw(st.sampled_from([-1e6, 0, 0, 0, 1e6])))
+        if channel_masker is not None:
+            block.channel_masker = channel_masker
+            for parameter in channel_masker.parameters():
+                nn.init.normal_(parameter)
         block.name = str(index)
         if draw(st.integers(0, 5)) == 0:
             del block.masker
@@ -56,7 +65,8 @@ def run(blocks, executor, x):
     for block in blocks:
         block.executor = find_executor(executor)
     out = blocks(x)
-    return out, [block.trace.mask for block in blocks if block.is_dynamic]
+    found = [mask for block in blocks if block.is_dynamic for mask in block.last[0]]
+    return out, found
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ if os.environ.get('TRITON_INTERPRET') == '1':
 KERNELS = {
     'masker_conv1', 'masker', 'index', 'gather_conv', 'shortcut_conv', 'copy_identity',
     'conv_scatter_add', 'gather_patches', 'scatter', 'add_activate', 'sum_active', 'gate_layer',
-    'scale_rows', 'depthwise_conv',
+    'scale_rows', 'depthwise_conv', 'channel_conv',
 }  # fmt: skip
 STAGE = [1]  # strided with a shortcut, and plain; what the others add is in the full check
 

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize('checks', ['check_blocks.py', 'check_backbones.py'])
+@pytest.mark.parametrize('checks', ['check_blocks.py', 'check_backbones.py', 'check_channels.py'])
 def test_interpreted(checks, repo_root):
     pytest.importorskip('triton', reason='Triton is not installed')
     tests = repo_root / 'tests'

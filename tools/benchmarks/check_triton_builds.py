@@ -23,6 +23,7 @@ from torch import Tensor
 from triton_offline import Report, offline_target, read_report
 
 from las_mm.executors.triton.block import run_block
+from las_mm.executors.triton.channels import pack_channels, run_channels
 from las_mm.executors.triton.launch import compile_only
 from las_mm.executors.triton.margins import Margins
 from las_mm.executors.triton.options import Options
@@ -42,8 +43,8 @@ EDGE = 28  # of the maps; what is compiled depends on channels and granularity o
 def gallery(
     dtype: torch.dtype, stages: Sequence[int] = range(len(STAGES))
 ) -> Iterator[tuple[DynamicBlock, Tensor]]:
-    """Blocks with an input each: two of each stage of a LAS-ResNet, a grouped, gated one, and an
-    inverted residual.
+    """Blocks with an input each: three of each stage of a LAS-ResNet, one of them skipping
+    channels, too, a grouped, gated one, and an inverted residual.
     """
     blocks = []
     for stage in stages:
@@ -51,6 +52,7 @@ def gallery(
         inputs, stride = (2 * width, 2) if stage else (width, 1)
         blocks.append(DynamicBottleneck(inputs, width, 4 * width, granularity, stride))
         blocks.append(DynamicBottleneck(4 * width, width, 4 * width, granularity))
+        blocks.append(DynamicBottleneck(4 * width, width, 4 * width, granularity, channel_groups=2))
     blocks.append(DynamicBottleneck(128, 128, 128, 4, groups=8, squeeze_channels=32))
     for block in (*blocks, InvertedResidual(64, 4)):
         x = torch.zeros(1, block.branch.steps[0].op.in_channels, EDGE, EDGE, dtype=dtype)
@@ -68,6 +70,9 @@ def compile_block(
         options: Switches; those of the fusions are tried on and off.
         decided: A mask for kernels that replay one, None for those that decide.
     """
+    if 'channel_masker' in block._modules:
+        run_channels(block, pack_channels(block, x.dtype), options, x)
+        return
     packed = pack_block(block, x.dtype)
     for fused in (True, False):
         run_block(packed, x, replace(options, masker_conv1=fused), decided=decided)

@@ -9,12 +9,13 @@ from torch import Tensor
 from torch.nn.modules.module import _has_any_global_hook
 
 from las_mm.executors.content import Content, hooks_of
-from las_mm.layers import DynamicBlock, SqueezeMasker
+from las_mm.layers import ChannelMasker, DynamicBlock, SqueezeMasker
 from las_mm.ops import conv_size
 from las_mm.ops.gradients import is_recorded, wants_gradients
 from las_mm.ops.native.build import load_native
 
 from .block import CpuExecutor, NativeBlock, prepare_block
+from .channels import NativeChannels, decided_groups, prepare_channels
 from .packing import decided_mask, pooled_identity
 
 
@@ -33,10 +34,11 @@ class Chain:
         native = cast(ModuleType, load_native()[0])
         kind = native.Float32Chain if x.dtype == torch.float32 else native.BFloat16Chain
         self._blocks, self._dtype = list(blocks), x.dtype
-        prepared = [cast(NativeBlock, _prepare(block, x)) for block in blocks]
+        prepared = [cast(NativeBlock | NativeChannels, _prepare(block, x)) for block in blocks]
         self._native = kind([part.packed for part in prepared])
         self._pooled, self._in_place = prepared[0].pooled, prepared[0].in_place
         self._maskers = [block.spatial_masker for block in blocks]
+        self._channels = [_channel_masker(block) for block in blocks]
         self._sizes: dict[tuple[int, int], list[tuple[int, int]]] = {}
         contents = [Content(block) for block in blocks]
         slots = [slot for content in contents for slot in content.slots]
@@ -68,13 +70,12 @@ class Chain:
         x = x.contiguous(memory_format=torch.channels_last)
         identity = pooled_identity(self._pooled, x)
         decided = [decided_mask(masker, x) for masker in self._maskers]
+        groups = [decided_groups(masker, x) for masker in self._channels]
         in_place = private and self._in_place
-        out, masks = self._native.run(x, identity, decided, in_place)
+        out, *masks = self._native.run(x, identity, decided, groups, in_place)
         images = x.shape[0]
-        for block, masker, mask, size in zip(
-            self._blocks, self._maskers, masks, sizes, strict=True
-        ):
-            block.remember(() if masker is None else (mask,), size, images)
+        for block, *found, size in zip(self._blocks, *masks, sizes, strict=True):
+            block.remember(tuple(mask for mask in found if mask is not None), size, images)
         return out
 
     def _input_sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
@@ -110,7 +111,7 @@ def why_not_chain(blocks: Sequence[DynamicBlock], x: Tensor) -> str | None:
         prepared = _prepare(block, x)
         if isinstance(prepared, str):
             return prepared
-        if isinstance(block.spatial_masker, SqueezeMasker):
+        if _decides_in_torch(block):
             return f'block {block.name} decides in PyTorch'
         ends = (blocks[0].branch.act_after is None, block.branch.act_after is None)
         if len(set(ends)) > 1:
@@ -120,9 +121,21 @@ def why_not_chain(blocks: Sequence[DynamicBlock], x: Tensor) -> str | None:
     return None
 
 
-def _prepare(block: DynamicBlock, x: Tensor) -> NativeBlock | str:
+def _channel_masker(block: DynamicBlock) -> ChannelMasker | None:
+    return cast(ChannelMasker | None, block._modules.get('channel_masker'))
+
+
+def _decides_in_torch(block: DynamicBlock) -> bool:
+    """Whether masks depend on its input in a way that the extension does not know."""
+    channels = _channel_masker(block)
+    convolved = channels is not None and channels.linear is not None
+    return convolved or isinstance(block.spatial_masker, SqueezeMasker)
+
+
+def _prepare(block: DynamicBlock, x: Tensor) -> NativeBlock | NativeChannels | str:
     """The block as its executor has packed it, or the reason why it has not."""
     executor = block.executor and block.executor.on(x)
     if not isinstance(executor, CpuExecutor):
         return f'block {block.name} has another executor'
-    return executor.memory.remember(prepare_block, block, x.dtype)
+    prepare = prepare_channels if 'channel_masker' in block._modules else prepare_block
+    return executor.memory.remember(prepare, block, x.dtype)

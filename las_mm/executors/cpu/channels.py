@@ -22,10 +22,12 @@ class NativeChannels:
     Attributes:
         packed: Its parameters, of which each image takes some.
         pooled: The folded block if its shortcut pools first, which is left to PyTorch; else None.
+        in_place: Whether a private input may become the output: it is the shortcut.
     """
 
     packed: Any
     pooled: FoldedBlock | None
+    in_place: bool
 
 
 def prepare_channels(block: DynamicBlock, dtype: torch.dtype) -> NativeChannels | str:
@@ -39,7 +41,7 @@ def prepare_channels(block: DynamicBlock, dtype: torch.dtype) -> NativeChannels 
     if set(folded.limits) != {inf}:
         return 'it skips channels and has other activations than ReLU'
     pooled = replace(folded, convs=(), gate=None) if folded.pool else None
-    return NativeChannels(pack_channels(block, dtype), pooled)
+    return NativeChannels(pack_channels(block, dtype), pooled, branch.shortcut is None)
 
 
 def pack_channels(
@@ -64,36 +66,18 @@ def run_channels(
 ) -> tuple[Tensor, Masks]:
     """The output in channels-last memory, and the masks of the block."""
     x = x.contiguous(memory_format=torch.channels_last)
-    in_place = private and block.downsample is None
+    in_place = private and prepared.in_place
     identity = pooled_identity(prepared.pooled, x)
-    groups = _decided_groups(block.channel_masker, x)
+    groups = decided_groups(block.channel_masker, x)
     decided = decided_mask(block.spatial_masker, x)
-    outs: list[Tensor] = []
-    masks: list[Tensor] = []
-    found: list[Tensor] = []
-    for image in range(len(x)):
-        part = slice(image, image + 1)
-        out, mask, computed = prepared.packed.run(
-            x[part],
-            None if groups is None else groups[image],
-            None if identity is None else identity[part],
-            None if decided is None else decided[part],
-            in_place,
-        )
-        outs.append(out)
-        masks += [] if mask is None else [mask]
-        found.append(computed[None])
-    out = x if in_place else _joined(outs)
-    return out, (_joined(masks), _joined(found)) if masks else (_joined(found),)
+    out, mask, computed = prepared.packed.run(x, groups, identity, decided, in_place)
+    return out, (computed,) if mask is None else (mask, computed)
 
 
-def _decided_groups(masker: ChannelMasker, x: Tensor) -> Tensor | None:
+def decided_groups(masker: ChannelMasker | None, x: Tensor) -> Tensor | None:
     """(N, K) groups to compute, where the extension is not to decide."""
+    if masker is None:
+        return None
     if masker.decided is not None:
         return masker.decided.to('cpu', torch.float32).expand(len(x), masker.groups)
     return None if masker.linear is None else masker(x).float()
-
-
-def _joined(images: list[Tensor]) -> Tensor:
-    """(1, ...) of each image -> (N, ...), without a copy of a single one."""
-    return images[0] if len(images) == 1 else torch.cat(images)

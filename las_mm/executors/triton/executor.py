@@ -25,6 +25,7 @@ from .options import DEFAULT, Options
 from .sizes import LARGEST_MAP
 
 if TYPE_CHECKING:  # these need Triton
+    from .channels import PackedChannels
     from .packing import PackedBlock
     from .plan import Plan
 
@@ -56,9 +57,14 @@ class TritonExecutor(Executor[DynamicBlock]):
         if reason := _why_not_machine(x.device, x.dtype):
             return reason
         if torch.compiler.is_compiling():
+            if 'channel_masker' in block._modules:
+                return 'it skips channels, and its operator for torch.compile does not'
             if not block.is_dynamic:
                 return 'torch.compile fuses a static one by itself'
             return _why_not_numbered(block.number, x.dtype) or partial(_run_numbered, block.number)
+        if 'channel_masker' in block._modules:
+            cut = self.memory.remember(_pack_channels, block, x.dtype)
+            return cut if isinstance(cut, str) else partial(_run_channels, self, block, cut)
         if not block.is_dynamic:
             folded = self.memory.remember(_fold_static, block, x.dtype)
             return folded if isinstance(folded, str) else partial(run_static, folded)
@@ -111,8 +117,32 @@ def _pack(block: DynamicBlock, dtype: torch.dtype) -> 'PackedBlock | str':
     return _why_not_kernels(block, dtype) or pack_block(block, dtype)
 
 
-def _why_not_kernels(block: DynamicBlock, dtype: torch.dtype) -> str | None:
-    if reason := why_not_foldable(block, dtype):
+def _pack_channels(block: DynamicBlock, dtype: torch.dtype) -> 'PackedChannels | str':
+    """The same of a block that skips channels."""
+    from .channels import pack_channels, why_not_channels
+    from .packing import patch_of
+
+    window = patch_of(block) * block.branch.steps[1].stride
+    if window > LARGEST_INDEX_WINDOW:
+        return f'its patches are {window} pixels wide, more than {LARGEST_INDEX_WINDOW}'
+    reason = _why_not_kernels(block, dtype, channels=True) or why_not_channels(block)
+    return reason or pack_channels(block, dtype)
+
+
+def _run_channels(
+    executor: TritonExecutor,
+    block: DynamicBlock,
+    packed: 'PackedChannels',
+    x: Tensor,
+    private: bool = False,
+) -> tuple[Tensor, Masks]:
+    from .channels import run_channels
+
+    return run_channels(block, packed, executor.options, x, private)
+
+
+def _why_not_kernels(block: DynamicBlock, dtype: torch.dtype, channels: bool = False) -> str | None:
+    if reason := why_not_foldable(block, dtype, channels):
         return reason
     if isinstance(block.spatial_masker, SqueezeMasker):
         return 'its kernels decide by the mean of a patch, not as a SqueezeMasker does'

@@ -1,14 +1,13 @@
 """A folded block's parameters in the layout that the kernels read."""
 
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from las_mm.executors.folding import FoldedConv, FoldedGate, fold_block
-from las_mm.layers import DynamicBlock, SpatialMasker
+from las_mm.layers import DynamicBlock
 
 # Groups narrower than this are merged: tensor cores multiply 16 channels at a time or more.
 NARROWEST_GROUP = 32
@@ -147,14 +146,19 @@ def _pack_depthwise(conv: FoldedConv, dtype: torch.dtype, limit: float | None) -
 
 def patch_of(block: DynamicBlock) -> int:
     """Edge of the patches that the kernels see, in pixels of a dynamic block's output."""
-    return cast(SpatialMasker, block.spatial_masker).granularity or WHOLE_PATCH
+    masker = block.spatial_masker
+    return WHOLE_PATCH if masker is None else masker.granularity or WHOLE_PATCH
 
 
 def pack_block(block: DynamicBlock, dtype: torch.dtype) -> PackedBlock:
     """Fold and lay out a dynamic block."""
     folded = fold_block(block, torch.float32)
-    masker = cast(SpatialMasker, block.spatial_masker)
-    weight, bias = masker.difference()
+    masker = block.spatial_masker
+    if masker is None:  # it skips channels alone
+        weight = torch.zeros(block.conv1.in_channels, device=folded.convs[0].bias.device).double()
+        bias = weight.new_zeros(())
+    else:
+        weight, bias = masker.difference()
     return PackedBlock(
         convs=tuple(
             pack_conv(conv, dtype, limit, conv is not folded.convs[-1] and is_depthwise(conv))
@@ -166,7 +170,7 @@ def pack_block(block: DynamicBlock, dtype: torch.dtype) -> PackedBlock:
         granularity=patch_of(block),
         masker_weight=F.pad(weight, (0, padded_depth(len(weight)) - len(weight)))[None],
         masker_bias=bias.reshape(1),
-        mask_dtype=masker.dtype,
+        mask_dtype=dtype if masker is None else masker.dtype,
     )
 
 

@@ -1,9 +1,9 @@
 // What Python sees: packed blocks, chains of them, stems, and the instruction sets at hand.
+#include <pybind11/stl.h>
 #include <torch/csrc/utils/pybind.h>
 
 #include "layout.h"
 #include "py_chain.h"
-#include "py_channels.h"
 #include "py_plain_conv.h"
 #include "py_stem.h"
 #include "team.h"
@@ -54,8 +54,8 @@ template <class T>
 void define_chain(py::module& module, const char* name) {
   using Self = PyChain<T>;
   py::class_<Self>(module, name)
-      .def(py::init<std::vector<std::shared_ptr<PyBlock<T>>>>(), "blocks"_a)
-      .def("run", &Self::run, "x"_a, "identity"_a, "decided"_a, "in_place"_a,
+      .def(py::init<std::vector<typename Self::Member>>(), "blocks"_a)
+      .def("run", &Self::run, "x"_a, "identity"_a, "decided"_a, "groups"_a, "in_place"_a,
            py::call_guard<py::gil_scoped_release>());
 }
 

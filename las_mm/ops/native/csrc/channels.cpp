@@ -1,7 +1,10 @@
 #include "channels.h"
 
 #include <algorithm>
+#include <atomic>
 #include <numeric>
+
+#include "team.h"
 
 namespace las {
 namespace {
@@ -23,6 +26,21 @@ std::vector<int> padded(std::vector<int> numbers, size_t multiple) {
 constexpr float kWinogradCost = .58f;
 // Of fewer pixels than this, cutting its 16 weights instead of 9 takes longer than it spares.
 constexpr int kWinogradPixels = 128;
+
+// All jobs of all convolutions in one go; they take unequal times.
+template <class T>
+void run_jobs(std::vector<Cut<T>>& cuts, int threads) {
+  std::vector<int> firsts{0};
+  for (const Cut<T>& cut : cuts) firsts.push_back(firsts.back() + cut.jobs());
+  std::atomic<int> next{0};
+  run_on_threads(threads, [&](int) {
+    size_t index = 0;
+    for (int job; (job = next.fetch_add(1, std::memory_order_relaxed)) < firsts.back();) {
+      while (job >= firsts[index + 1]) index++;
+      cuts[index].run(job - firsts[index]);
+    }
+  });
+}
 
 }  // namespace
 
@@ -51,7 +69,8 @@ typename ChannelBlock<T>::Chosen ChannelBlock<T>::choose(const float* mask,
     if (mask[channel] != 0) active.push_back(channel);
   }
   std::vector<int> hidden = active;
-  if (convs_[1].carries()) hidden.push_back(kOne);
+  // The residual of a basic block leaves no room for constants beside it.
+  if (convs_.size() == 2 && convs_[1].carries()) hidden.push_back(kOne);
   const size_t lanes = kernels_.lanes, step = kernels_.depth_step;
   chosen.by_winograd =
       winograd_ && pixels >= kWinogradPixels &&
@@ -104,30 +123,48 @@ std::unique_ptr<Gate> ChannelBlock<T>::cut_gate(const std::vector<int>& channels
                exact_});
 }
 
+// Of each convolution, and of the second one again where it is needed by both algorithms.
 template <class T>
-std::unique_ptr<Block<T>> ChannelBlock<T>::narrow(const float* mask, int pixels) const {
-  const Chosen chosen = convs_.size() == 3 && convs_[1].shape().groups > 1 ? choose_groups(mask)
-                                                                           : choose(mask, pixels);
+std::vector<Cut<T>> ChannelBlock<T>::begin_cuts(const Chosen& chosen, int h, int w) const {
   static thread_local CutMemory memory;
   memory.restart();
-  std::vector<PackedConv<T>> convs;
-  convs.push_back(convs_[0].cut(all(convs_[0].shape().in_channels), chosen.hidden, 1, kernels_, memory));
-  std::unique_ptr<PackedConv<T>> direct;
-  std::unique_ptr<Gate> gate;
+  std::vector<Cut<T>> cuts;
+  const auto cut = [&](const LooseConv<T>& conv, const std::vector<int>& inputs,
+                       const std::vector<int>& outputs, int groups = 1) {
+    cuts.emplace_back(conv, inputs, outputs, groups, kernels_, memory, h, w);
+  };
+  cut(convs_[0], all(convs_[0].shape().in_channels), chosen.hidden);
   if (convs_.size() == 2) {
-    const std::vector<int> outputs = all(convs_[1].shape().out_channels);
-    convs.push_back(convs_[1].cut(chosen.inputs, outputs, 1, kernels_, memory));
-  } else {
-    const LooseConv<T>& middle = chosen.by_winograd ? *winograd_ : convs_[1];
-    convs.push_back(middle.cut(chosen.inputs, chosen.middle, chosen.groups, kernels_, memory));
-    if (chosen.by_winograd && is_needed_directly(convs[1].shape(), granularity_)) {
-      direct = std::make_unique<PackedConv<T>>(
-          convs_[1].cut(chosen.inputs, chosen.middle, 1, kernels_, memory));
-    }
-    const std::vector<int> outputs = all(convs_[2].shape().out_channels);
-    convs.push_back(convs_[2].cut(chosen.last, outputs, 1, kernels_, memory));
-    if (gate_) gate = cut_gate(chosen.last);
+    cut(convs_[1], chosen.inputs, all(convs_[1].shape().out_channels));
+    return cuts;
   }
+  cut(chosen.by_winograd ? *winograd_ : convs_[1], chosen.inputs, chosen.middle, chosen.groups);
+  cut(convs_[2], chosen.last, all(convs_[2].shape().out_channels));
+  ConvShape middle = convs_[1].shape();
+  middle.in_channels = static_cast<int>(chosen.inputs.size());
+  middle.out_channels = static_cast<int>(chosen.middle.size());
+  if (chosen.by_winograd && is_needed_directly(middle, granularity_)) {
+    cut(convs_[1], chosen.inputs, chosen.middle);
+  }
+  return cuts;
+}
+
+template <class T>
+std::unique_ptr<Block<T>> ChannelBlock<T>::narrow(const float* mask, int h, int w,
+                                                  int threads) const {
+  const ConvShape& first = convs_[0].shape();
+  h = first.out_size(h);
+  w = first.out_size(w);
+  const bool grouped = convs_.size() == 3 && convs_[1].shape().groups > 1;
+  const Chosen chosen = grouped ? choose_groups(mask) : choose(mask, h * w);
+  std::vector<Cut<T>> cuts = begin_cuts(chosen, h, w);
+  run_jobs(cuts, threads);
+  std::vector<PackedConv<T>> convs;
+  for (size_t i = 0; i < convs_.size(); i++) convs.push_back(cuts[i].finish());
+  std::unique_ptr<PackedConv<T>> direct;
+  if (cuts.size() > convs.size()) direct = std::make_unique<PackedConv<T>>(cuts.back().finish());
+  std::unique_ptr<Gate> gate;
+  if (gate_) gate = cut_gate(chosen.last);
   std::vector<Activation> acts(convs.size());
   return std::make_unique<Block<T>>(std::move(convs), std::move(acts), std::move(direct),
                                     std::move(gate), shortcut_, masker_, granularity_, kernels_);

@@ -24,10 +24,11 @@ class ChannelBlock {
 
   int channels() const { return convs_[0].shape().out_channels; }
   const Kernels<T>& kernels() const { return kernels_; }
+  bool may_write_over() const { return !shortcut_; }
 
-  // The block for an image of so many output pixels. mask: (channels), computed where not 0. One at a time in a thread, as the
-  // next has the same memory.
-  std::unique_ptr<Block<T>> narrow(const float* mask, int pixels) const;
+  // The block for an image of h by w pixels. mask: (channels), computed where not 0. One at a time in a
+  // thread, as the next has the same memory.
+  std::unique_ptr<Block<T>> narrow(const float* mask, int h, int w, int threads) const;
 
  private:
   struct Chosen {
@@ -41,6 +42,7 @@ class ChannelBlock {
 
   Chosen choose(const float* mask, int pixels) const;
   Chosen choose_groups(const float* mask) const;
+  std::vector<Cut<T>> begin_cuts(const Chosen& chosen, int h, int w) const;
   std::unique_ptr<Gate> cut_gate(const std::vector<int>& channels) const;
 
   const std::vector<LooseConv<T>> convs_;

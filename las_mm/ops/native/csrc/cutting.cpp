@@ -1,75 +1,27 @@
 #include "cutting.h"
 
-#include <ATen/Parallel.h>
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
 #include <algorithm>
+#include <cstring>
 #include <type_traits>
 
 #include "conversion.h"
+#include "edges.h"
+#include "wide.h"
 
 namespace las {
 namespace {
 
-// Rows of weights that a thread cuts at a time.
-constexpr int kRows = 32;
+// Rows of weights that a thread cuts at a time, and how many rows ahead they are fetched: those that
+// are left out lie in between, so that the hardware does not foresee them.
+constexpr int kRows = 32, kRowsAhead = 4;
 
-// Which entries of a row are taken, in ascending order.
-class Selection {
- public:
-  Selection(const std::vector<int>& numbers, int row) {
-    for (size_t i = 0; i < numbers.size(); i++) {
-      if (numbers[i] < 0) continue;
-      places_.push_back(static_cast<int>(i));
-      numbers_.push_back(numbers[i]);
-    }
-    is_leading_ = places_.empty() || places_.back() + 1 == static_cast<int>(places_.size());
-    in_order_ = true;
-    for (size_t i = 1; i < numbers_.size(); i++) {
-      in_order_ = in_order_ && numbers_[i] == numbers_[0] + static_cast<int>(i);
-    }
-    masks_.resize((row + 15) / 16);
-    for (int number : numbers_) masks_[number / 16] |= 1 << number % 16;
-  }
+void subtract(float* sum, float factor, const float* values, size_t count) {
+  subtract_scaled(sum, factor, values, count);
+}
 
-  size_t size() const { return numbers_.size(); }
-  // Whether nothing stands between those that are taken; else where each of them goes.
-  bool is_leading() const { return is_leading_; }
-  const std::vector<int>& places() const { return places_; }
-
-  // The entries themselves where they follow each other, or in `room`, which has 16 more.
-  template <class T>
-  const T* take(const T* from, T* room, bool avx512) const {
-    if (in_order_) return from + (numbers_.empty() ? 0 : numbers_[0]);
-#if defined(__x86_64__)
-    if constexpr (std::is_same_v<T, float>) {
-      if (avx512) return compress(from, room);
-    }
-#endif
-    for (size_t i = 0; i < numbers_.size(); i++) room[i] = from[numbers_[i]];
-    return room;
-  }
-
- private:
-#if defined(__x86_64__)
-  __attribute__((target("avx512f"))) const float* compress(const float* from, float* room) const {
-    float* to = room;
-    for (size_t i = 0; i < masks_.size(); i++, from += 16) {
-      const __mmask16 mask = masks_[i];
-      const __m512 values = _mm512_maskz_compress_ps(mask, _mm512_maskz_loadu_ps(mask, from));
-      _mm512_storeu_ps(to, values);
-      to += __builtin_popcount(mask);
-    }
-    return room;
-  }
-#endif
-
-  bool in_order_, is_leading_;
-  std::vector<int> numbers_, places_;
-  std::vector<uint16_t> masks_;
-};
+void subtract(float* sum, float factor, const bfloat16* values, size_t count) {
+  for (size_t i = 0; i < count; i++) sum[i] -= factor * to_float(values[i]);
+}
 
 }  // namespace
 
@@ -80,19 +32,22 @@ LooseConv<T>::LooseConv(const ConvShape& shape, const float* weight, const float
     : shape_(shape),
       algorithm_(algorithm),
       taps_(algorithm == Algorithm::direct ? shape.taps() : kWinogradEdge * kWinogradEdge),
-      weights_(static_cast<size_t>(taps_) * shape.depth() * shape.out_channels + 16),
       bias_(bias, bias + shape.out_channels),
       skipped_(skipped),
       constants_(constants) {
   const int depth = shape.depth();
+  const size_t row = static_cast<size_t>(depth) * shape.out_channels;
+  const auto memory = allocate_weights(sizeof(T) * taps_ * row);
+  weights_ = {memory, reinterpret_cast<T*>(memory.get())};
   std::vector<double> totals(static_cast<size_t>(taps_) * shape.out_channels);
   for (int channel = 0; channel < shape.out_channels; channel++) {
     for (int k = 0; k < depth; k++, weight += shape.taps()) {
       float transformed[kWinogradEdge * kWinogradEdge];
       if (algorithm != Algorithm::direct) transform_kernel(weight, transformed);
       const float* values = algorithm == Algorithm::direct ? weight : transformed;
+      T* to = weights_.get() + static_cast<size_t>(k) * shape.out_channels + channel;
       for (int tap = 0; tap < taps_; tap++) {
-        convert(values[tap], weights_[(static_cast<size_t>(tap) * depth + k) * shape.out_channels + channel]);
+        convert(values[tap], to[tap * row]);
         if (constants_.empty()) continue;
         totals[static_cast<size_t>(tap) * shape.out_channels + channel] +=
             static_cast<double>(values[tap]) * constants_[k];
@@ -103,59 +58,12 @@ LooseConv<T>::LooseConv(const ConvShape& shape, const float* weight, const float
   if (carries) totals_.assign(totals.begin(), totals.end());
 }
 
-// Some rows of one tap, one per input, cut to some columns.
 template <class T>
-struct LooseConv<T>::Cut {
-  const LooseConv& loose;
-  const Selection& selection;
-  const std::vector<int>& inputs;
-  PackedConv<T>& conv;
-  int lanes, step;
-  bool avx512;
-
-  // The places of an input's weights in a panel are `step` apart.
-  T* place(const Panel& panel, int tap, size_t k) const {
-    const size_t width = panel.vectors * lanes;
-    return conv.weights_of(panel) + (tap * inputs.size() + k / step * step) * width + k % step;
-  }
-
-  void put(const T* values, size_t count, int tap, size_t k) const {
-    for (const Panel& panel : conv.panels()) {
-      T* to = place(panel, tap, k);
-      const int width = panel.vectors * lanes, first = panel.column;
-      const int filled = std::clamp(static_cast<int>(count) - first, 0, panel.columns);
-      if (step == 1) {
-        std::copy_n(values + first, filled, to);
-      } else {
-        for (int i = 0; i < filled; i++) to[i * step] = values[first + i];
-      }
-      for (int i = filled; i < width; i++) convert(0.f, to[i * step]);
-    }
-  }
-
-  void put_all(const T* values, int tap, size_t k) const {
-    if (selection.is_leading()) return put(values, selection.size(), tap, k);
-    std::vector<T> row(conv.shape().out_channels, T{});
-    for (size_t i = 0; i < selection.size(); i++) row[selection.places()[i]] = values[i];
-    put(row.data(), row.size(), tap, k);
-  }
-
-  // carried: per column, less what these inputs would carry if they were left out; or null.
-  void run(int tap, size_t first, size_t last, float* carried) const {
-    std::vector<T> room(selection.size() + 16);
-    for (size_t k = first; k < last; k++) {
-      if (inputs[k] < 0) {
-        put(nullptr, 0, tap, k);
-        continue;
-      }
-      const T* values = selection.take(loose.row(tap, inputs[k]), room.data(), avx512);
-      put_all(values, tap, k);
-      const float constant = carried ? loose.constants_[inputs[k]] : 0.f;
-      if (constant == 0) continue;
-      for (size_t i = 0; i < selection.size(); i++) carried[i] -= constant * to_float(values[i]);
-    }
-  }
-};
+float LooseConv<T>::bias_of(int channel) const {
+  if (channel >= 0) return bias_[channel];
+  if (channel == kOne) return 1;
+  return channel == kZero || skipped_.empty() ? 0 : skipped_[left_out(channel)];
+}
 
 std::shared_ptr<char> CutMemory::take(size_t bytes) {
   if (next_ == pieces_.size()) pieces_.push_back({nullptr, 0});
@@ -164,80 +72,184 @@ std::shared_ptr<char> CutMemory::take(size_t bytes) {
   return piece.memory;
 }
 
-template <class T>
-PackedConv<T> LooseConv<T>::cut(const std::vector<int>& inputs, const std::vector<int>& outputs,
-                                int groups, const Kernels<T>& kernels,
-                                CutMemory& memory) const {
-  ConvShape shape = shape_;
-  shape.groups = groups;
-  shape.in_channels = static_cast<int>(inputs.size()) * groups;
-  shape.out_channels = static_cast<int>(outputs.size());
-  const size_t bytes = PackedConv<T>::packed_bytes(shape, kernels, algorithm_);
-  PackedConv<T> conv(shape, kernels, algorithm_, memory.take(bytes));
+namespace {
 
-  const Selection selection(outputs, shape_.out_channels);
-  const Cut cut{*this, selection, inputs, conv, kernels.lanes, kernels.depth_step,
-                kernels.lanes == 16 && std::is_same_v<T, float>};
-  const size_t count = selection.size(), chunks = (inputs.size() + kRows - 1) / kRows;
-  std::vector<float> carried(carries() ? chunks * taps_ * count : 0);
-  at::parallel_for(0, static_cast<int64_t>(chunks) * taps_, 1, [&](int64_t from, int64_t to) {
-    for (int64_t job = from; job < to; job++) {
-      const size_t first = job / taps_ * kRows, last = std::min(inputs.size(), first + kRows);
-      cut.run(static_cast<int>(job % taps_), first, last,
-              carries() ? carried.data() + job * count : nullptr);
-    }
-  });
-  std::vector<float> sums;  // [tap][column]
-  if (carries()) sums = sum_carried(carried, outputs, count, chunks);
-  const auto one = std::find(inputs.begin(), inputs.end(), kOne);
-  for (int tap = 0; one != inputs.end() && carries() && tap < taps_; tap++) {
-    std::vector<T> row(count);
-    for (size_t i = 0; i < count; i++) convert(sums[tap * count + i], row[i]);
-    cut.put(row.data(), count, tap, one - inputs.begin());
-  }
-  for (const Panel& panel : conv.panels()) {
-    float* bias = conv.bias_of(panel);
-    std::fill_n(bias, panel.vectors * kernels.lanes, 0.f);
-    for (int i = 0; i < panel.columns; i++) {
-      const size_t column = panel.column + i;
-      bias[i] = bias_of(outputs[column]);
-      for (int tap = 0; carries() && one == inputs.end() && column < count && tap < taps_; tap++) {
-        bias[i] += sums[tap * count + column];
-      }
-    }
-  }
-  return conv;
+ConvShape cut_shape(ConvShape shape, size_t inputs, size_t outputs, int groups) {
+  shape.groups = groups;
+  shape.in_channels = static_cast<int>(inputs) * groups;
+  shape.out_channels = static_cast<int>(outputs);
+  return shape;
 }
 
-// What the inputs left out carry is what all do without what those that are there would.
 template <class T>
-std::vector<float> LooseConv<T>::sum_carried(const std::vector<float>& carried,
-                                             const std::vector<int>& columns, size_t count,
-                                             size_t chunks) const {
-  std::vector<float> sums(taps_ * count);
-  size_t i = 0;
-  for (int column : columns) {
-    if (column < 0) continue;
-    for (int tap = 0; tap < taps_; tap++) {
-      float& sum = sums[tap * count + i];
-      sum = totals_[static_cast<size_t>(tap) * shape_.out_channels + column];
-      for (size_t chunk = 0; chunk < chunks; chunk++) {
-        sum += carried[(chunk * taps_ + tap) * count + i];
+PackedConv<T> empty_conv(const ConvShape& shape, const Kernels<T>& kernels, Algorithm algorithm,
+                         CutMemory& memory) {
+  const size_t bytes = PackedConv<T>::packed_bytes(shape, kernels, algorithm);
+  return {shape, kernels, algorithm, memory.take(bytes)};
+}
+
+}  // namespace
+
+template <class T>
+Cut<T>::Cut(const LooseConv<T>& loose, std::vector<int> inputs, std::vector<int> outputs,
+            int groups, const Kernels<T>& kernels, CutMemory& memory, int h, int w)
+    : loose_(&loose),
+      inputs_(std::move(inputs)),
+      outputs_(std::move(outputs)),
+      kernels_(&kernels),
+      h_(h),
+      w_(w),
+      chunks_(static_cast<int>((inputs_.size() + kRows - 1) / kRows)),
+      conv_(empty_conv(cut_shape(loose.shape(), inputs_.size(), outputs_.size(), groups), kernels,
+                       loose.algorithm(), memory)) {
+  select();
+  const size_t sums = static_cast<size_t>(chunks_) * loose.taps() * numbers_.size();
+  if (loose.carries()) carried_.resize(sums);
+}
+
+// Which entries of a row of weights are taken.
+template <class T>
+void Cut<T>::select() {
+  for (size_t i = 0; i < outputs_.size(); i++) {
+    if (outputs_[i] < 0) continue;
+    places_.push_back(static_cast<int>(i));
+    numbers_.push_back(outputs_[i]);
+  }
+  is_leading_ = places_.empty() || places_.back() + 1 == static_cast<int>(places_.size());
+  bits_.resize((loose_->shape().out_channels + 15) / 16);
+  for (size_t i = 0; i < numbers_.size(); i++) {
+    in_order_ = in_order_ && numbers_[i] == numbers_[0] + static_cast<int>(i);
+    bits_[numbers_[i] / 16] |= 1 << numbers_[i] % 16;
+  }
+}
+
+template <class T>
+void Cut<T>::fetch(int tap, int input) const {
+  if (input < 0) return;
+  const char* row = reinterpret_cast<const char*>(loose_->row(tap, input));
+  const size_t bytes = sizeof(T) * loose_->shape().out_channels;
+  for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(row + i);
+}
+
+// The entries themselves where they follow each other, or in `room`, which has 16 more.
+template <class T>
+const T* Cut<T>::take(const T* row, T* room) const {
+  if (in_order_) return row + (numbers_.empty() ? 0 : numbers_[0]);
+  if constexpr (std::is_same_v<T, float>) {
+    compress(row, bits_.data(), loose_->shape().out_channels, room);
+  } else {
+    for (size_t i = 0; i < numbers_.size(); i++) room[i] = row[numbers_[i]];
+  }
+  return room;
+}
+
+// Values of `count` leading columns, zeros behind them, as the weights of an input. The places of an
+// input's weights in a panel are `step` apart.
+template <class T>
+void Cut<T>::put(const T* values, int count, int tap, size_t k) {
+  const int lanes = kernels_->lanes, step = kernels_->depth_step;
+  for (const Panel& panel : conv_.panels()) {
+    const int width = panel.vectors * lanes, first = panel.column;
+    const int filled = std::clamp(count - first, 0, panel.columns);
+    T* to = conv_.weights_of(panel) + (tap * inputs_.size() + k / step * step) * width + k % step;
+    if (step == 1) {
+      if (filled) std::memcpy(static_cast<void*>(to), values + first, filled * sizeof(T));
+    } else {
+      for (int i = 0; i < filled; i++) to[i * step] = values[first + i];
+    }
+    for (int i = filled; i < width; i++) convert(0.f, to[i * step]);
+  }
+}
+
+// Some rows of one tap.
+template <class T>
+void Cut<T>::run(int job) {
+  const int tap = job % loose_->taps(), count = static_cast<int>(numbers_.size());
+  const size_t first = job / loose_->taps() * kRows, last = std::min(inputs_.size(), first + kRows);
+  std::vector<T> room(count + 16), columns(is_leading_ ? 0 : outputs_.size());
+  float* carried = carried_.empty() ? nullptr : carried_.data() + static_cast<size_t>(job) * count;
+  for (size_t k = first; k < std::min(first + kRowsAhead, last); k++) fetch(tap, inputs_[k]);
+  for (size_t k = first; k < last; k++) {
+    if (k + kRowsAhead < last) fetch(tap, inputs_[k + kRowsAhead]);
+    if (inputs_[k] < 0) {
+      put(nullptr, 0, tap, k);
+      continue;
+    }
+    const T* values = take(loose_->row(tap, inputs_[k]), room.data());
+    const float constant = carried ? loose_->constant(inputs_[k]) : 0.f;
+    if (constant != 0) subtract(carried, constant, values, count);
+    for (int i = 0; !is_leading_ && i < count; i++) columns[places_[i]] = values[i];
+    is_leading_ ? put(values, count, tap, k) : put(columns.data(), columns.size(), tap, k);
+  }
+}
+
+// [tap][column]: what the inputs left out carry is what all do without what those that are there would.
+template <class T>
+std::vector<float> Cut<T>::sum_carried() const {
+  const size_t count = numbers_.size(), columns = outputs_.size();
+  const int taps = loose_->taps();
+  std::vector<float> sums(taps * columns);
+  for (int tap = 0; tap < taps; tap++) {
+    for (size_t i = 0; i < count; i++) {
+      float& sum = sums[tap * columns + places_[i]];
+      sum = loose_->total(tap, numbers_[i]);
+      for (int chunk = 0; chunk < chunks_; chunk++) {
+        sum += carried_[(static_cast<size_t>(chunk) * taps + tap) * count + i];
       }
     }
-    i++;
   }
   return sums;
 }
 
+// The same of the kernel's taps, given those of what Winograd's algorithm makes of it: G g Gᵀ, of which
+// the first and the last row are those of g, and the difference of the others the middle one.
 template <class T>
-float LooseConv<T>::bias_of(int channel) const {
-  if (channel >= 0) return bias_[channel];
-  if (channel == kOne) return 1;
-  return channel == kZero || skipped_.empty() ? 0 : skipped_[left_out(channel)];
+std::vector<float> Cut<T>::without_transform(const std::vector<float>& sums) const {
+  const size_t columns = outputs_.size();
+  std::vector<float> of_taps(9 * columns);
+  const auto add = [&](int tap, int from, float sign) {
+    for (size_t i = 0; i < columns; i++) of_taps[tap * columns + i] += sign * sums[from * columns + i];
+  };
+  constexpr int kRow[4] = {0, 1, 1, 2};
+  constexpr float kSign[4] = {1, 1, -1, 1};
+  for (int i = 0; i < 4; i++) {
+    for (int j = 0; j < 4; j++) add(3 * kRow[i] + kRow[j], 4 * i + j, kSign[i] * kSign[j]);
+  }
+  return of_taps;
+}
+
+template <class T>
+PackedConv<T> Cut<T>::finish() {
+  const size_t columns = outputs_.size();
+  std::vector<float> bias(columns);
+  for (size_t i = 0; i < columns; i++) bias[i] = loose_->bias_of(outputs_[i]);
+  if (loose_->carries()) {
+    std::vector<float> sums = sum_carried();
+    const auto one = std::find(inputs_.begin(), inputs_.end(), kOne);
+    for (int tap = 0; one != inputs_.end() && tap < loose_->taps(); tap++) {
+      std::vector<T> row(columns);
+      for (size_t i = 0; i < columns; i++) convert(sums[tap * columns + i], row[i]);
+      put(row.data(), columns, tap, one - inputs_.begin());
+    }
+    if (one == inputs_.end()) {
+      if (loose_->algorithm() == Algorithm::winograd) sums = without_transform(sums);
+      for (size_t i = 0; i < sums.size(); i++) bias[i % columns] += sums[i];
+      if (conv_.shape().kernel > 1) {
+        conv_.set_edges(std::make_shared<const Edges<T>>(conv_.shape(), h_, w_, sums));
+      }
+    }
+  }
+  for (const Panel& panel : conv_.panels()) {
+    float* to = conv_.bias_of(panel);
+    std::fill_n(to, panel.vectors * kernels_->lanes, 0.f);
+    std::copy_n(bias.begin() + panel.column, panel.columns, to);
+  }
+  return std::move(conv_);
 }
 
 template class LooseConv<float>;
 template class LooseConv<bfloat16>;
+template class Cut<float>;
+template class Cut<bfloat16>;
 
 }  // namespace las

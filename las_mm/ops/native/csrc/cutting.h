@@ -27,9 +27,9 @@ class CutMemory {
   size_t next_ = 0;
 };
 
-// What a channel that is left out carries at every pixel makes of a convolution's output a constant,
-// but at the edges, where taps lie outside of the image. As the weights of one more input channel,
-// which is 1 inside of the image, it is right at every pixel, and any algorithm computes it.
+// A convolution whose channels can be left out. Inputs that are carry a constant at every pixel. What
+// these add to an output is one more bias, but near the edges, where taps lie outside of the image:
+// see Edges.
 template <class T>
 class LooseConv {
  public:
@@ -40,33 +40,66 @@ class LooseConv {
             const std::vector<float>& constants, const std::vector<float>& skipped,
             Algorithm algorithm);
 
-  // The convolution of some channels. inputs: numbers within a group, of which kOne stands for those
-  // left out; without it their constants are added to the bias, which is right for 1×1. outputs:
-  // numbers of channels in ascending order, those of whole groups.
-  PackedConv<T> cut(const std::vector<int>& inputs, const std::vector<int>& outputs, int groups,
-                    const Kernels<T>& kernels, CutMemory& memory) const;
-
   const ConvShape& shape() const { return shape_; }
   Algorithm algorithm() const { return algorithm_; }
+  // Weights per input and output channel.
+  int taps() const { return taps_; }
   bool carries() const { return !totals_.empty(); }
-
- private:
-  struct Cut;
+  // The weights of a tap and an input: (out).
   const T* row(int tap, int input) const {
-    return weights_.data() +
+    return weights_.get() +
            (static_cast<size_t>(tap) * shape_.depth() + input) * shape_.out_channels;
   }
+  float constant(int input) const { return constants_[input]; }
+  // What all constants add to a channel, through a tap.
+  float total(int tap, int channel) const {
+    return totals_[static_cast<size_t>(tap) * shape_.out_channels + channel];
+  }
+  // Of an output's number or what stands in its place.
   float bias_of(int channel) const;
-  std::vector<float> sum_carried(const std::vector<float>& carried, const std::vector<int>& columns,
-                                 size_t count, size_t chunks) const;
 
+ private:
   ConvShape shape_;
   Algorithm algorithm_;
   int taps_;
-  std::vector<T> weights_;       // [tap][in / groups][out]
+  std::shared_ptr<T> weights_;         // [tap][in / groups][out]
   std::vector<float> bias_, skipped_;  // [out]
-  std::vector<float> constants_;  // [in]
-  std::vector<float> totals_;    // [tap][out]: what all constants add; empty if all are zero
+  std::vector<float> constants_;       // [in]
+  std::vector<float> totals_;          // [tap][out]; empty if all are zero
+};
+
+// Some channels of a convolution, being packed: jobs that are independent, and an end.
+template <class T>
+class Cut {
+ public:
+  // inputs: numbers within a group; with kOne among them, what the inputs left out carry becomes the
+  // weights of a channel that is 1 inside of the image. outputs: numbers of channels in ascending
+  // order, those of whole groups. h, w: of the input.
+  Cut(const LooseConv<T>& loose, std::vector<int> inputs, std::vector<int> outputs, int groups,
+      const Kernels<T>& kernels, CutMemory& memory, int h, int w);
+
+  int jobs() const { return chunks_ * loose_->taps(); }
+  void run(int job);
+  // Once all jobs are done.
+  PackedConv<T> finish();
+
+ private:
+  void select();
+  void fetch(int tap, int input) const;
+  const T* take(const T* row, T* room) const;
+  void put(const T* values, int count, int tap, size_t k);
+  std::vector<float> sum_carried() const;
+  std::vector<float> without_transform(const std::vector<float>& sums) const;
+
+  const LooseConv<T>* loose_;
+  std::vector<int> inputs_, outputs_;
+  const Kernels<T>* kernels_;
+  int h_, w_, chunks_;
+  PackedConv<T> conv_;
+  std::vector<int> numbers_, places_;  // of the outputs that are channels, and their columns
+  std::vector<uint16_t> bits_;         // which those are, 16 to an entry
+  bool in_order_ = true, is_leading_ = true;
+  std::vector<float> carried_;  // [chunk][tap][output]: less what inputs would carry if left out
 };
 
 }  // namespace las

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "conversion.h"
+#include "wide.h"
 
 namespace las {
 namespace {
@@ -15,10 +16,16 @@ constexpr int kPixels = 128;
 std::vector<double> pass_through(const Linear& layer, const std::vector<double>& x) {
   std::vector<double> out(layer.bias);
   const double* row = layer.weights.data();
-  for (int i = 0; i < layer.outputs; i++, row += layer.inputs) {
-    for (int k = 0; k < layer.inputs; k++) out[i] += row[k] * x[k];
+  for (int k = 0; k < layer.inputs; k++, row += layer.outputs) {
+    add_scaled(out.data(), x[k], row, layer.outputs);
   }
   return out;
+}
+
+void add(double* sum, const float* row, size_t count) { add_row(sum, row, count); }
+
+void add(double* sum, const bfloat16* row, size_t count) {
+  for (size_t i = 0; i < count; i++) sum[i] += to_float(row[i]);
 }
 
 }  // namespace
@@ -33,8 +40,7 @@ void Decider::decide(const T* x, int pixels, float* mask) const {
       double* sum = sums.data() + part * channels;
       const int end = std::min<int>(pixels, (part + 1) * kPixels);
       for (int pixel = part * kPixels; pixel < end; pixel++) {
-        const T* row = x + pixel * channels;
-        for (size_t c = 0; c < channels; c++) sum[c] += to_float(row[c]);
+        add(sum, x + pixel * channels, channels);
       }
     }
   });

@@ -7,7 +7,7 @@
 
 namespace las {
 
-// In double precision, (outputs, inputs) and (outputs).
+// In double precision, (inputs, outputs) and (outputs).
 struct Linear {
   int inputs, outputs;
   std::vector<double> weights, bias;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "edges.h"
+
 namespace las {
 namespace {
 
@@ -95,12 +97,18 @@ void Gemm<T>::multiply_tile(void (*multiply)(const Tile<T>&), const Panel& panel
   const T* residuals[kMaxHeight];
   T* outs[kMaxHeight];
   T unused[kMaxVectors * 16];  // where the rows of a cut tile go
+  const Edges<T>* edges = conv->edges();
+  bool added = residual;
   for (int m = 0; m < height; m++) {
     const bool cut = first + m >= last;
     T* row = cut ? unused : out.at(sites[first + m], first + m) + panel.column;
     outs[m] = row;
     residuals[m] = !residual ? nullptr : cut ? zeros : residual + (row - out.base);
     if (residual) fetch(residuals[m], panel.columns * sizeof(T));
+    if (!edges) continue;
+    const T* missing = cut ? nullptr : edges->row(sites[first + m].y, sites[first + m].x);
+    residuals[m] = missing ? missing + panel.column : zeros;
+    added |= missing != nullptr;
   }
   multiply({rows,
             conv->shape().taps(),
@@ -108,7 +116,7 @@ void Gemm<T>::multiply_tile(void (*multiply)(const Tile<T>&), const Panel& panel
             panel.first_channel,
             conv->weights(panel),
             conv->bias(panel),
-            residual ? residuals : nullptr,
+            added ? residuals : nullptr,
             outs,
             ahead ? ahead : reinterpret_cast<const char*>(conv->weights(panel)),
             panel.columns,

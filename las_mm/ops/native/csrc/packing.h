@@ -42,6 +42,9 @@ struct Panel {
 };
 
 template <class T>
+class Edges;
+
+template <class T>
 class PackedConv {
  public:
   // weight: (out, in / groups, kernel, kernel); bias: (out).
@@ -71,6 +74,9 @@ class PackedConv {
            (shape_.groups > 1 && panels_.size() == static_cast<size_t>(shape_.groups));
   }
   bool is_depthwise() const { return algorithm_ == Algorithm::depthwise; }
+  // What pixels near the edges get beside the bias; null for nothing. Not together with a residual.
+  const Edges<T>* edges() const { return edges_.get(); }
+  void set_edges(std::shared_ptr<const Edges<T>> edges) { edges_ = std::move(edges); }
   size_t bytes() const { return bytes_; }
   size_t bytes(const Panel& panel) const {
     return sizeof(T) * panel.vectors * lanes_ * taps() * shape_.depth();
@@ -84,6 +90,7 @@ class PackedConv {
   Algorithm algorithm_;
   std::vector<Panel> panels_;
   std::shared_ptr<T> weights_;
+  std::shared_ptr<const Edges<T>> edges_;
   Buffer<float> bias_;
   size_t bytes_ = 0;
   int lanes_;

@@ -1,6 +1,8 @@
 // A block that skips channels, as Python holds it.
 #pragma once
 
+#include <ATen/ops/cat.h>
+
 #include "channels.h"
 #include "deciding.h"
 #include "py_block.h"
@@ -20,9 +22,9 @@ inline std::unique_ptr<Decider> make_decider(const std::vector<LinearLayer>& lay
   if (layers.empty()) return nullptr;
   std::vector<Linear> linear;
   for (const auto& [weight, bias] : layers) {
-    const at::Tensor w = weight.contiguous(), b = bias.contiguous();
+    const at::Tensor w = weight.t().contiguous(), b = bias.contiguous();
     const double *first = w.const_data_ptr<double>(), *start = b.const_data_ptr<double>();
-    linear.push_back({static_cast<int>(w.size(1)), static_cast<int>(w.size(0)),
+    linear.push_back({static_cast<int>(w.size(0)), static_cast<int>(w.size(1)),
                       {first, first + w.numel()}, {start, start + b.numel()}});
   }
   return std::make_unique<Decider>(std::move(linear));
@@ -77,24 +79,51 @@ class PyChannelBlock {
     decider_ = make_decider(layers);
   }
 
-  // Of one image: the output, the mask of its patches, and which groups (K) were computed. groups: (K),
-  // computed where not 0; none to decide. The others are those of PyBlock::run.
+  // The output, the masks of patches, and which groups (N, K) were computed. groups: (N, K), computed
+  // where not 0; none to decide. The others are those of PyBlock::run. Image by image.
   std::tuple<at::Tensor, std::optional<at::Tensor>, at::Tensor> run(
       const at::Tensor& x, const std::optional<at::Tensor>& groups,
       const std::optional<at::Tensor>& identity, const std::optional<at::Tensor>& decided,
       bool in_place) const {
-    TORCH_CHECK_VALUE(x.dim() == 4 && x.size(0) == 1, "x: got ", x.sizes(), ", give one image");
+    TORCH_CHECK_VALUE(x.dim() == 4 && x.size(0) > 0, "x: got ", x.sizes(), ", give images");
     TORCH_CHECK_VALUE(groups || decider_, "groups: nothing decides on channels; give them");
+    if (x.size(0) == 1) return run_image(x, groups, identity, decided, in_place);
+    const auto of = [](const std::optional<at::Tensor>& some, int64_t image) {
+      return some ? std::optional<at::Tensor>(some->narrow(0, image, 1)) : std::nullopt;
+    };
+    std::vector<at::Tensor> outs, masks, found;
+    for (int64_t i = 0; i < x.size(0); i++) {
+      auto [out, mask, computed] = run_image(x.narrow(0, i, 1), of(groups, i), of(identity, i),
+                                             of(decided, i), in_place);
+      outs.push_back(std::move(out));
+      if (mask) masks.push_back(std::move(*mask));
+      found.push_back(std::move(computed));
+    }
+    std::optional<at::Tensor> mask;
+    if (!masks.empty()) mask = at::cat(masks);
+    const at::Tensor out = in_place ? x : identity ? *identity : at::cat(outs);
+    return {out, std::move(mask), at::cat(found)};
+  }
+
+  // Whether its input, if nobody else needs it, may become its output.
+  bool may_write_over() const { return block_->may_write_over(); }
+  const char* isa() const { return block_->kernels().isa; }
+
+ private:
+  std::tuple<at::Tensor, std::optional<at::Tensor>, at::Tensor> run_image(
+      const at::Tensor& x, const std::optional<at::Tensor>& groups,
+      const std::optional<at::Tensor>& identity, const std::optional<at::Tensor>& decided,
+      bool in_place) const {
     // What is replayed is decided all the same, at its real cost.
     const at::Tensor own = decider_ ? decide(x) : at::Tensor();
     const at::Tensor mask = groups ? groups->contiguous() : own;
     const int channels = block_->channels(), count = static_cast<int>(mask.numel());
-    TORCH_CHECK_VALUE(count && channels % count == 0, "groups: got ", count, " for ", channels,
-                      " channels");
+    TORCH_CHECK_VALUE(mask.dim() == 2 && mask.size(0) == 1 && count && channels % count == 0,
+                      "groups: got ", mask.sizes(), " for ", channels, " channels");
     const float* on = mask.const_data_ptr<float>();
     std::vector<float> spread(channels);
     for (int i = 0; i < channels; i++) spread[i] = on[i / (channels / count)];
-    auto block = block_->narrow(spread.data(), static_cast<int>(x.size(2) * x.size(3)));
+    auto block = block_->narrow(spread.data(), x.size(2), x.size(3), free_threads());
     block->dilated_rate = dilated_rate_.load();
     PyBlock<T> narrow(std::move(block));
     auto [out, patches] = narrow.run(x, identity, decided, in_place);
@@ -102,9 +131,6 @@ class PyChannelBlock {
     return {std::move(out), std::move(patches), mask};
   }
 
-  const char* isa() const { return block_->kernels().isa; }
-
- private:
   static bool is_plain(const ConvShape& shape) {
     return shape.kernel == 3 && shape.stride == 1 && shape.dilation == 1 && shape.groups == 1;
   }
@@ -112,7 +138,7 @@ class PyChannelBlock {
   at::Tensor decide(const at::Tensor& x) const {
     TORCH_CHECK_VALUE(x.is_contiguous(at::MemoryFormat::ChannelsLast), "x: must be channels-last");
     using Element = typename PyBlock<T>::Element;
-    at::Tensor mask = at::empty({decider_->groups()}, x.options().dtype(at::kFloat));
+    at::Tensor mask = at::empty({1, decider_->groups()}, x.options().dtype(at::kFloat));
     decider_->decide(reinterpret_cast<const T*>(x.const_data_ptr<Element>()),
                      static_cast<int>(x.size(2) * x.size(3)), mask.mutable_data_ptr<float>());
     return mask;

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "conversion.h"
+#include "edges.h"
+
 namespace las {
 namespace {
 
@@ -103,7 +106,7 @@ void Winograd<T>::multiply_tap(const Panel& panel, int tap, int quads, const T* 
 
 // products[tap][quad of the chunk][column]
 template <class T>
-void Winograd<T>::write(const Panel& panel, int chunk, const T* products) const {
+void Winograd<T>::write(const Panel& panel, int chunk, T* products) const {
   const int width = panel.columns, channels = conv->shape().out_channels;
   alignas(64) T unused[kMaxVectors * 16];
   for (int i = walk_.first(chunk); i < walk_.last(chunk); i++, products += width) {
@@ -114,7 +117,24 @@ void Winograd<T>::write(const Panel& panel, int chunk, const T* products) const 
       outs[pixel] = active ? row : unused;
       if (active) row += channels;
     }
+    if (conv->edges()) add_missing(panel, quads[i], products);
     kernels->winograd_outputs(products, int64_t{kMost} * width, conv->bias(panel), outs, width);
+  }
+}
+
+// The corners of Aᵀ m A: of each output the only product that no other one has, and its sign.
+template <class T>
+void Winograd<T>::add_missing(const Panel& panel, const Quad& quad, T* products) const {
+  constexpr int kCorners[4] = {0, 3, 12, 15}, kSigns[4] = {1, -1, -1, 1};
+  for (int pixel = 0; pixel < 4; pixel++) {
+    if (!(quad.active >> pixel & 1)) continue;
+    const T* missing = conv->edges()->row(quad.y + pixel / 2, quad.x + pixel % 2);
+    if (!missing) continue;
+    T* corner = products + int64_t{kCorners[pixel]} * kMost * panel.columns;
+    for (int i = 0; i < panel.columns; i++) {
+      const float sum = to_float(corner[i]) + kSigns[pixel] * to_float(missing[panel.column + i]);
+      convert(sum, corner[i]);
+    }
   }
 }
 

@@ -57,7 +57,8 @@ struct Winograd {
   void transform(int chunk, T* features) const;
   void multiply(const Panel& panel, int chunk, const T* features) const;
   void multiply_tap(const Panel& panel, int tap, int quads, const T* features, T* products) const;
-  void write(const Panel& panel, int chunk, const T* products) const;
+  void write(const Panel& panel, int chunk, T* products) const;
+  void add_missing(const Panel& panel, const Quad& quad, T* products) const;
 
   Walk<T> walk_;
 };
