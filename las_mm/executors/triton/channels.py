@@ -6,9 +6,9 @@ from functools import partial
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from las_mm.executors.folding import FoldedConv, fold_block
+from las_mm.executors.folding import FoldedConv, activations, fold_block
 from las_mm.layers import DynamicBlock, Masks
 from las_mm.ops import conv_size, grid_size
 
@@ -76,6 +76,8 @@ def why_not_channels(block: DynamicBlock) -> str | None:
         return 'it skips channels and has squeeze-and-excitation'
     if any(step.op.groups > 1 for step in branch.steps):
         return 'it skips channels of a grouped convolution'
+    if any(not isinstance(act, nn.ReLU) for act in activations(branch)):
+        return 'its kernels for channels end in a ReLU, and the block does not'
     return None
 
 
