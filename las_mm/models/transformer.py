@@ -17,7 +17,7 @@ THRESHOLDS = {'tokens': 0.6, 'heads': 0.5, 'blocks': 0.5}
 class DynamicTransformer(DynamicBackbone):
     """Mixin for backbones that are a stem of tokens and a list of encoder layers.
 
-    All layers are one stage. Losses, hooks and reports read :attr:`traces` as of any backbone.
+    All layers are one stage. Losses, hooks and reports read ``traces`` as of any backbone.
     """
 
     num_extra_tokens: int
