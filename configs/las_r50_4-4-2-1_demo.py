@@ -1,28 +1,7 @@
 # A narrow LAS-ResNet-50 that learns to classify the demo digits from scratch on two CPU cores.
-_base_ = './_base_/demo_classification.py'
-width = 16
+_base_ = './r50_demo.py'
 
-model = dict(
-    type='ImageClassifier',
-    backbone=dict(
-        type='LASResNet',
-        depth=50,
-        granularity='4-4-2-1',
-        masker=dict(keep_bias=2.0),
-        base_channels=width,
-        stem_channels=width,
-        strides=(1, 1, 2, 2),  # as images are small
-        out_indices=(3,),
-    ),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(
-        type='LinearClsHead',
-        num_classes=10,
-        in_channels=32 * width,
-        loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
-        topk=(1, 5),
-    ),
-)
+model = dict(backbone=dict(type='LASResNet', granularity='4-4-2-1', masker=dict(keep_bias=2.0)))
 # As in faster_rcnn_las_r50_4-4-2-1_demo.py, so that a short training finds where to compute.
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'masker.conv.bias': dict(lr_mult=20)}))
 custom_hooks = [

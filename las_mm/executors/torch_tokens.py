@@ -4,9 +4,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from las_mm.layers import EncoderBlock, Executor, Masks, Run
+from las_mm.ops.plain import is_watched, runs_as_shipped, why_not_plain
+
+# What a layer's forward is made of; a subclass with one of its own may compute something else.
+FORWARD = ('forward', 'run_dense', 'decide', '_attend', '_mlp')
 
 
 class TokenExecutor(Executor[EncoderBlock]):
@@ -28,9 +32,14 @@ class TokenExecutor(Executor[EncoderBlock]):
             return 'lists of kept tokens would be waited for on a GPU'
         if torch.is_autocast_enabled(x.device.type):
             return 'encoder layers run in the precision of autocast'
-        hooked = [m for m in block.modules() if m._forward_hooks or m._forward_pre_hooks]
-        if hooked:
-            return f'a {type(hooked[0]).__name__} of the block has a hook'
+        if not runs_as_shipped(block, *FORWARD):
+            return f'{type(block).__name__} has a forward of its own'
+        watched = next((part for part in block.modules() if is_watched(part)), None)
+        if watched is not None:
+            return f'a hook or another forward is on its {type(watched).__name__}'
+        reasons = (why_not_plain(layer, nn.Linear) for layer in block.linears.values())
+        if reason := next((reason for reason in reasons if reason), None):
+            return reason
         return lambda x, private: run_sparse(block, x)
 
 

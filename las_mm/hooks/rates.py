@@ -21,29 +21,36 @@ def mean_rates(forwards: list[Forward]) -> dict[str, Tensor]:
         By the axis, ``'sites'``, which includes blocks computed whole or not at all, or
         ``'channels'``, a tensor (blocks,).
     """
-    found = {axis: _rates_of(axis, forwards) for axis in RATES}
-    return {axis: torch.stack([rate for _, rate in r]) for axis, r in found.items() if r}
+    blocks = list(zip(*(forward.traces for forward in forwards), strict=True))
+    found = {
+        axis: [
+            torch.cat([getattr(trace, name) for trace in traces]).mean()
+            for traces in blocks
+            if _decides(traces[0], axis)
+        ]
+        for axis, name in RATES.items()
+    }
+    return {axis: torch.stack(rates) for axis, rates in found.items() if rates}
 
 
-def stage_rates(forwards: list[Forward]) -> dict[str, Tensor]:
-    """The mean rate of each stage that decides on an axis, by the names that are logged."""
+def stage_rates(rates: dict[str, Tensor], traces: list[BlockTrace]) -> dict[str, Tensor]:
+    """The mean rate of each stage that decides on an axis, by the names that are logged.
+
+    Args:
+        rates: Of the blocks, as :func:`mean_rates` gives them.
+        traces: Of all blocks.
+    """
     logged = {}
-    for axis, name in RATES.items():
-        rates = _rates_of(axis, forwards)
-        for stage in dict.fromkeys(stage for stage, _ in rates):
-            of_stage = [rate.detach() for other, rate in rates if other == stage]
-            logged[f'{name}_{stage + 1}'] = torch.stack(of_stage).mean()
+    for axis, of_axis in rates.items():
+        stages = [trace.stage for trace in traces if _decides(trace, axis)]
+        for stage in dict.fromkeys(stages):
+            where = [index for index, other in enumerate(stages) if other == stage]
+            logged[f'{RATES[axis]}_{stage + 1}'] = of_axis.detach()[where].mean()
     return logged
 
 
-def _rates_of(axis: str, forwards: list[Forward]) -> list[tuple[int, Tensor]]:
-    """Stage and rate of each block that decides on an axis."""
-    blocks = list(zip(*(forward.traces for forward in forwards), strict=True))
-    return [
-        (traces[0].stage, torch.cat([getattr(t, RATES[axis]) for t in traces]).mean())
-        for traces in blocks
-        if (traces[0].spatial if axis == SITES else traces[0].channels)
-    ]
+def _decides(trace: BlockTrace, axis: str) -> bool:
+    return (trace.spatial if axis == SITES else trace.channels) is not None
 
 
 class NoiseGap:
@@ -55,8 +62,9 @@ class NoiseGap:
     """
 
     def __init__(self) -> None:
-        self.sampled: list[Tensor] = []
-        self.noiseless: list[Tensor] = []
+        self.count = 0
+        self.sampled: float | Tensor = 0.0  # sums over forwards; numbers are read at the end
+        self.noiseless: float | Tensor = 0.0
 
     def add(self, progress: float, backbone: DynamicBackbone, traces: list[BlockTrace]) -> None:
         """Note the decisions of a forward, if the training is in its last part.
@@ -72,15 +80,15 @@ class NoiseGap:
         maskers = [masker for block in backbone.blocks for masker in block.maskers]
         shares = [m.noiseless_share.float() for m in maskers if m.noiseless_share is not None]
         if masks and len(shares) == len(maskers):
-            self.sampled.append(torch.stack([mask.float().mean() for mask in masks]).mean())
-            self.noiseless.append(torch.stack(shares).mean())
+            self.count += 1
+            self.sampled += torch.stack([mask.float().mean() for mask in masks]).mean()
+            self.noiseless += torch.stack(shares).mean()
 
     def warning(self) -> str | None:
         """A line for the log; None if the decisions agree."""
-        if not self.sampled:
+        if not self.count:
             return None
-        sampled = float(torch.stack(self.sampled).mean())
-        noiseless = float(torch.stack(self.noiseless).mean())
+        sampled, noiseless = float(self.sampled) / self.count, float(self.noiseless) / self.count
         if abs(sampled - noiseless) <= LARGEST_GAP:
             return None
         return (

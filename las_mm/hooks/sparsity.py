@@ -139,7 +139,7 @@ class SparsityLossHook(ModelLossHook):
             f'{name}_ratio': ratio.detach(),
             f'{name}_target': ratio.new_tensor(self.target.value),
             **{RATES[axis]: axis_rates.detach().mean() for axis, axis_rates in rates.items()},
-            **{stage: global_mean(rate) for stage, rate in stage_rates(forwards).items()},
+            **stage_rates(rates, forwards[0].traces),
         }
         if self.bounds:
             losses['loss_bounds'] = self.alpha * self._bounds(rates, block_ratios)

@@ -25,7 +25,7 @@ METHODS: dict[type[nn.Module], tuple[str, ...]] = {
 }
 NORMS = (_BatchNorm, nn.SyncBatchNorm, nn.Identity)
 # With a forward of their own that differs for empty inputs alone.
-EQUAL = ('mmcv.cnn.bricks.wrappers.Conv2d', 'mmcv.cnn.bricks.wrappers.MaxPool2d')
+EQUAL = tuple(f'mmcv.cnn.bricks.wrappers.{name}' for name in ('Conv2d', 'Linear', 'MaxPool2d'))
 # What the class of a module that inference stands in for calls the class that it had before.
 STANDS_FOR = '_stands_for'
 # Packages in which norms, activations and pooling follow each other as the modules' names say.

@@ -11,6 +11,7 @@ from detectors import build_model
 from mmpretrain.models.backbones import T2T_ViT, VisionTransformer
 from runs import runner_of
 from torch import nn
+from torch.nn.utils import parametrizations, prune
 
 from las_mm.inference import optimize_for_inference, restore_after_inference
 from las_mm.latency.description import describe_backbone, require_description
@@ -229,6 +230,46 @@ def test_optimized_models_skip_and_can_be_restored():
         assert torch.allclose(optimized(images)[0], dense, atol=1e-5)
         restore_after_inference(net)
         assert net.executor == 'dense' and torch.equal(net(images)[0], dense)
+
+
+class Adapted(nn.Linear):
+    """A linear layer with a forward of its own, as adapters have it."""
+
+    def forward(self, x):
+        return super().forward(x) + 0.5 * x.mean(-1, keepdim=True)
+
+
+def adapt(block) -> None:
+    block.attn.qkv.__class__ = Adapted
+
+
+def mask_weights(block) -> None:
+    prune.random_unstructured(block.ffn.layers[1], 'weight', 0.5)
+
+
+def parametrize(block) -> None:
+    parametrizations.weight_norm(block.attn.proj)
+
+
+def hook(block) -> None:
+    block.ffn.layers[0][0].register_forward_hook(lambda module, args, out: out * 0.5)
+
+
+def override(block) -> None:
+    block.__class__ = type('Own', (type(block),), {'_mlp': lambda self, x, *masks: x * 0.1})
+
+
+@pytest.mark.parametrize('change', [adapt, mask_weights, parametrize, hook, override])
+def test_layers_that_are_not_what_their_class_suggests_run_as_they_are(change):
+    net = undecide(small())
+    change(net.blocks[1])
+    images = torch.randn(3, 3, 64, 64)
+    with torch.no_grad():
+        dense = net(images)[0]
+        net.executor = 'torch'
+        assert net.blocks[1]._choose(images) is None
+        assert net.blocks[2]._choose(images) is not None
+        assert torch.allclose(net(images)[0], dense, atol=1e-5)
 
 
 def test_a_training_pulls_the_macs_to_their_target(tmp_path):

@@ -139,16 +139,15 @@ def _import(path: Path, library: bytes) -> ModuleType:
 def _find_or_build(path: Path, unusable: bytes | None = None) -> bytes:
     """The library, of the cache unless it is ``unusable`` there, else compiled and kept there."""
     library = read_library(path)
-    if library in (None, unusable):
+    if library is None or library == unusable:
         with _turn(path.parent):
             library = read_library(path)  # others may have been at it meanwhile
-            if library in (None, unusable):
+            if library is None or library == unusable:
                 library = _compile(path.parent)
                 try:
                     keep_library(path, library)
                 except OSError as error:
                     _log_unkept(error)
-    assert library is not None
     return library
 
 
