@@ -1,4 +1,4 @@
-"""mmengine hooks: temperature schedule, sparsity losses, distillation, latency report, masks."""
+"""mmengine hooks: temperature schedule, losses of rates, distillation, latency report, masks."""
 
 from .distillation import DistillationHook
 from .invalid_loss import InvalidLossHook
@@ -8,6 +8,7 @@ from .optimizing import OptimizeHook
 from .safe_checkpoint import SafeCheckpointHook
 from .sparsity import SparsityLossHook
 from .temperature import GumbelTemperatureHook
+from .usage import UsageLossHook
 
 __all__ = [
     'DistillationHook',
@@ -18,4 +19,5 @@ __all__ = [
     'OptimizeHook',
     'SafeCheckpointHook',
     'SparsityLossHook',
+    'UsageLossHook',
 ]

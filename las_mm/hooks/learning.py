@@ -72,7 +72,6 @@ def check_gradients(backbone: DynamicBackbone, traces: Sequence[BlockTrace]) -> 
         learns_all = all(decision.mask.requires_grad for decision in trace.decisions)
         if trained and block.training and not learns_all:
             raise ValueError(
-                f'SparsityLossHook: the mask of {trace.name} has no gradient, so that its masker '
-                'would not learn; checkpoint activations by with_cp=True of the backbone, or with '
-                'use_reentrant=False'
+                f'the mask of {trace.name} has no gradient, so that its masker would not learn; '
+                'checkpoint activations by with_cp=True of the backbone, or by use_reentrant=False'
             )

@@ -1,26 +1,19 @@
 """L_FLOPs, or a latency in its place, and L_bounds (Sec. 3.5) for any dynamic backbone."""
 
-from typing import Any
-
 import torch
-from mmengine.dist import all_reduce, get_world_size
 from mmengine.registry import HOOKS
-from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from las_mm.checks import check_number
 from las_mm.losses import bounds_loss, flops_loss, open_bounds, start_rate
-from las_mm.models import DynamicBackbone
-from las_mm.models.backbone import classifier_macs
 
-from .learning import Forward, check_gradients, learns
-from .model_loss import ModelLossHook, training_progress
-from .rates import RATES, NoiseGap, mean_rates, stage_rates
-from .sparsity_target import flops_ratios, make_target
+from .backbone_loss import BackboneLossHook, global_mean
+from .model_loss import training_progress
+from .sparsity_target import make_target
 
 
 @HOOKS.register_module()
-class SparsityLossHook(ModelLossHook):
+class SparsityLossHook(BackboneLossHook):
     """Adds α·(L_FLOPs + L_bounds) of Eq. 2 as ``loss_flops`` and ``loss_bounds``.
 
     With a latency as target, L_FLOPs becomes ``loss_latency``, (ℓ_dyn/ℓ_stat − t)², where ℓ is the
@@ -30,10 +23,11 @@ class SparsityLossHook(ModelLossHook):
     Of a step that runs the backbone several times, the images of all forwards count that learn: in
     training mode and with gradients, so not those of a teacher, or of averaged weights.
 
-    Logged beside them: ``flops_ratio``, F_dyn / F_stat, the mean ``activation_rate`` of pixels and
-    ``channel_rate``, each also of every stage (``activation_rate_1`` …), ``latency_ratio`` where
-    latency is the target, and the target itself. A training whose sampled decisions end far from
-    those of inference is warned about: see ``noise_until`` of
+    Logged beside them: ``flops_ratio``, F_dyn / F_stat, and the mean rate of each axis that blocks
+    decide on, ``activation_rate`` of pixels and ``channel_rate``, in transformers ``token_rate``,
+    ``head_rate`` and ``block_rate``; each also of every stage (``activation_rate_1`` …);
+    ``latency_ratio`` where latency is the target, and the target itself. A training whose sampled
+    decisions end far from those of inference is warned about: see ``noise_until`` of
     :class:`~las_mm.hooks.GumbelTemperatureHook`.
 
     Args:
@@ -84,6 +78,7 @@ class SparsityLossHook(ModelLossHook):
         backbone: str | None = None,
         counted: str = 'network',
     ) -> None:
+        super().__init__(backbone)
         self.target = make_target(target, as_released, counted)
         check_number('alpha', alpha, lambda a: a >= 0, '>= 0, 10 in the paper')
         check_number('duration', duration, lambda d: 0 < d <= 1, 'in (0, 1], such as 0.33')
@@ -94,57 +89,22 @@ class SparsityLossHook(ModelLossHook):
         self.alpha = alpha
         self.bounds, self.bounded, self.duration = bounds, bounded, duration
         self.by_epoch = bool(as_released) if by_epoch is None else by_epoch
-        self.backbone_name = backbone
 
     def prepare(self, model: nn.Module) -> None:
+        super().prepare(model)
         self.target.prepare(model, self.runner, self.backbone_name)
-        self.extra_macs = classifier_macs(model)
-        self.forwards: list[Forward] = []  # of a step
-        self.noise_gap = NoiseGap()
-        self.backbone_handle = self.target.backbone.register_forward_hook(self._keep_forward)
 
-    def after_train(self, runner: Runner) -> None:
-        super().after_train(runner)
-        self.backbone_handle.remove()
-        if warning := self.noise_gap.warning():
-            self.runner.logger.warning(warning)
-
-    def start(self) -> None:
-        self.forwards.clear()
-
-    @torch.compiler.disable
-    def _keep_forward(self, backbone: DynamicBackbone, args: tuple, outs: Any) -> None:
-        """A model may run its backbone several times in a step, at several sizes."""
-        if learns(backbone):
-            traces = backbone.traces
-            check_gradients(backbone, traces)
-            cost = backbone.cost(self.extra_macs, traces)
-            self.forwards.append(Forward(traces, cost, backbone.stem_sizes))
-            self.noise_gap.add(training_progress(self.runner), backbone, traces)
-
-    def extra_losses(self, model: nn.Module, inputs: Any) -> dict[str, Tensor]:
-        name, forwards = self.target.name, self.forwards
-        if not forwards:
-            raise ValueError(
-                f'SparsityLossHook: the backbone of the {type(model).__name__} ran in no forward '
-                'to learn from, in training mode and with gradients; name the one that does, such '
-                "as backbone='student.backbone', or leave the hook out"
-            )
-        rates = {axis: global_mean(r) for axis, r in mean_rates(forwards).items()}
-        ratio, block_ratios = map(global_mean, self.target.ratios(forwards))
-        flops_ratio, _ = flops_ratios(forwards)
+    def rate_losses(self, rates: dict[str, Tensor]) -> dict[str, Tensor]:
+        name = self.target.name
+        ratio, block_ratios = map(global_mean, self.target.ratios(self.forwards))
         losses = {
             f'loss_{name}': self.alpha * flops_loss(ratio, self.target.value),
-            'flops_ratio': global_mean(flops_ratio.detach()),
             f'{name}_ratio': ratio.detach(),
             f'{name}_target': ratio.new_tensor(self.target.value),
-            **{RATES[axis]: axis_rates.detach().mean() for axis, axis_rates in rates.items()},
-            **stage_rates(rates, forwards[0].traces),
         }
         if self.bounds:
             losses['loss_bounds'] = self.alpha * self._bounds(rates, block_ratios)
-        prefix = f'{self.backbone_name}.' if self.backbone_name else ''
-        return {f'{prefix}{name}': value for name, value in losses.items()}
+        return losses
 
     def _bounds(self, rates: dict[str, Tensor], block_ratios: Tensor) -> Tensor:
         """L_bounds; the mean over axes of what their rates' would be, where rates are bounded."""
@@ -159,15 +119,3 @@ class SparsityLossHook(ModelLossHook):
             limits = open_bounds(progress, start, self.duration)
             losses.append(bounds_loss(axis_rates, *limits))
         return torch.stack(losses).mean()
-
-
-def global_mean(rates: Tensor) -> Tensor:
-    """Mean over processes in value, with the local gradient.
-
-    DDP averages the processes' gradients, which makes that of the global mean of the local ones.
-    """
-    if get_world_size() == 1:
-        return rates
-    mean = rates.detach().clone()
-    all_reduce(mean, op='mean')
-    return mean + (rates - rates.detach())

@@ -14,7 +14,7 @@ from las_mm.checks import check_number
 from las_mm.config.input_size import configured_input_size
 from las_mm.latency.description import require_description
 from las_mm.latency.fit import fit_latency, uniform_shares
-from las_mm.layers import DILATED
+from las_mm.layers import DILATED, EncoderBranch
 from las_mm.models import DynamicBackbone
 from latency_predictor import LatencyModel
 
@@ -68,6 +68,15 @@ class FlopsTarget(Target):
         check_number('target', ratio, lambda t: 0 < t <= 1, 'in (0, 1], such as 0.5')
         self.value = self.rate = ratio
         self.code = code
+
+    def prepare(self, model: nn.Module, runner: Runner, backbone: str | None = None) -> None:
+        super().prepare(model, runner, backbone)
+        kinds = [block.branch for block in self.backbone.blocks]
+        if self.code and any(isinstance(branch, EncoderBranch) for branch in kinds):
+            raise ValueError(
+                f'as_released: got {self.code!r} for a {self.backbone.title}, and that code counts '
+                'convolutions; leave it out'
+            )
 
     def ratios(self, forwards: list[Forward]) -> tuple[Tensor, Tensor]:
         if self.code is None:

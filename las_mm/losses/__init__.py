@@ -3,5 +3,13 @@
 from .bounds import bounds_loss, open_bounds, start_rate
 from .distillation import distillation_loss
 from .flops import flops_loss
+from .usage import usage_loss
 
-__all__ = ['bounds_loss', 'distillation_loss', 'flops_loss', 'open_bounds', 'start_rate']
+__all__ = [
+    'bounds_loss',
+    'distillation_loss',
+    'flops_loss',
+    'open_bounds',
+    'start_rate',
+    'usage_loss',
+]

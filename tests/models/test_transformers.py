@@ -287,7 +287,9 @@ def test_a_training_pulls_the_macs_to_their_target(tmp_path):
     runner.train()
     assert not any(torch.equal(*pair) for pair in zip(before, weights, strict=True))
     logged = runner.message_hub.log_scalars
-    assert {'train/activation_rate', 'train/flops_ratio'} <= set(logged), list(logged)
+    assert {'train/token_rate', 'train/head_rate', 'train/block_rate', 'train/flops_ratio'} <= set(
+        logged
+    ), list(logged)
 
 
 def test_the_predictor_says_that_it_has_no_model():
