@@ -1,12 +1,15 @@
 """Short trainings with mmengine's runner."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import uuid4
 
 import torch
 from detectors import KINDS, build_model
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
 
@@ -37,6 +40,26 @@ class Recorder(Hook):
         self.values[runner.iter] = (temperature, rate, *open_bounds(training_progress(runner), 0.5))
         if runner.iter == self.interrupt_at:
             raise KeyboardInterrupt
+
+
+@contextmanager
+def hooked(hook: Hook, model: torch.nn.Module, progress: float = 0.0) -> Iterator:
+    """The hook at work, at a share of training done."""
+    runner = SimpleNamespace(
+        model=model, iter=300 * progress, max_iters=300, epoch=30 * progress, max_epochs=30
+    )
+    hook.before_train(runner)
+    yield model
+    hook.after_train(runner)
+
+
+class AutocastOptimWrapper(OptimWrapper):
+    """Mixed precision as mmengine's AmpOptimWrapper, which needs a GPU for its loss scaler."""
+
+    @contextmanager
+    def optim_context(self, model):
+        with super().optim_context(model), torch.autocast('cpu', torch.bfloat16):
+            yield
 
 
 def loader_options(data: Path) -> list[str]:

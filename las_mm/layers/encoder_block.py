@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .encoder_branch import HEAD_MODES, EncoderBranch, encoder_branch
 from .executed_block import ExecutedBlock
@@ -32,6 +33,7 @@ class EncoderBlock(ExecutedBlock):
 
     Attributes:
         grid: (h, w) of the patches' tokens; set by the backbone before each forward.
+        with_cp: Whether training computes activations again in the backward pass.
     """
 
     ln1: nn.Module
@@ -39,6 +41,7 @@ class EncoderBlock(ExecutedBlock):
     attn: Any
     ffn: Any
     grid: tuple[int, int] = (0, 0)
+    with_cp: bool = False
     extra: int = 1
     head_mode: str = 'input'
     tokens_with_mlp: bool = True
@@ -193,7 +196,12 @@ class EncoderBlock(ExecutedBlock):
         """Run the layer, (N, L, D) -> (N, L, D); ``trace`` then says what it did."""
         self.check_granularity(self.grid)
         run = self._choose(x)
-        out, masks = self.run_dense(x) if run is None else run(x, private)
+        if run is not None:
+            out, masks = run(x, private)
+        elif self.with_cp and x.requires_grad:
+            out, masks = checkpoint(self.run_dense, x, use_reentrant=False)
+        else:
+            out, masks = self.run_dense(x)
         self.remember(masks, self.grid, x.shape[0])
         return out
 

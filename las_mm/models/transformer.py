@@ -33,6 +33,7 @@ class DynamicTransformer(DynamicBackbone):
         token_patch: int = 1,
         head_mode: str = 'input',
         tokens_with_mlp: bool = True,
+        with_cp: bool = False,
     ) -> None:
         """Give every layer its maskers.
 
@@ -48,6 +49,8 @@ class DynamicTransformer(DynamicBackbone):
                 :class:`~las_mm.layers.EncoderBlock`: ``'input'`` is AdaViT's default, ``'hidden'``
                 its ada-head-v2, ``'attention'`` its only-attention.
             tokens_with_mlp: Whether a skipped token skips the MLP, too.
+            with_cp: Whether training computes the layers' activations again in the backward pass,
+                which takes time and saves memory.
 
         Raises:
             ValueError: If an argument is not one of the allowed ones.
@@ -68,6 +71,7 @@ class DynamicTransformer(DynamicBackbone):
             layer.make_dynamic(
                 options, names[layer], self.num_extra_tokens, head_mode, tokens_with_mlp
             )
+            layer.with_cp = with_cp
         self.register_load_state_dict_pre_hook(check_fit)
 
     @property

@@ -11,9 +11,13 @@ from mmpretrain.models.backbones.vision_transformer import (
 from mmpretrain.registry import MODELS
 from torch import nn
 
-from las_mm.layers import EncoderBlock
+from las_mm.layers import EncoderBlock, conv_macs
 
+from .backbone import size_after
+from .conv_stem import ConvStem
 from .transformer import DynamicTransformer
+
+MODELS.parent.register_module(module=ConvStem)  # where mmcv looks for convolutions
 
 # T2T-ViT's by their numbers of layers: width, heads.
 T2T_SIZES = {14: (384, 6), 19: (448, 7), 24: (512, 8)}
@@ -34,7 +38,8 @@ class LASVisionTransformer(DynamicTransformer, VisionTransformer):
     Args:
         arch: ``'deit-tiny'``, ``'deit-small'``, ``'deit-base'``, ``'small'``, ``'base'`` or a dict,
             as mmpretrain's VisionTransformer.
-        policies, keep_layers, thresholds, token_patch, head_mode, tokens_with_mlp, executor: See
+        policies, keep_layers, thresholds, token_patch, head_mode, tokens_with_mlp, with_cp,
+            executor: See
             :meth:`~las_mm.models.transformer.DynamicTransformer.make_transformer`.
         **kwargs: Every other option of mmpretrain's VisionTransformer.
 
@@ -55,6 +60,7 @@ class LASVisionTransformer(DynamicTransformer, VisionTransformer):
         token_patch: int = 1,
         head_mode: str = 'input',
         tokens_with_mlp: bool = True,
+        with_cp: bool = False,
         executor: str = 'dense',
         **kwargs: Any,
     ) -> None:
@@ -62,22 +68,27 @@ class LASVisionTransformer(DynamicTransformer, VisionTransformer):
         layers = cast(nn.ModuleList, self.layers)
         for layer in layers:
             layer.__class__ = LASEncoderLayer
-        self.make_transformer(
-            layers, policies, keep_layers, thresholds, token_patch, head_mode, tokens_with_mlp
-        )
+        options = keep_layers, thresholds, token_patch, head_mode, tokens_with_mlp, with_cp
+        self.make_transformer(layers, policies, *options)
         self.executor = executor
 
+    def stem_convs(self, size: tuple[int, int]) -> list[tuple[nn.Conv2d, tuple[int, int]]]:
+        """The convolutions that make tokens of an image of (H, W), with their outputs' (h, w)."""
+        embed, found = self.patch_embed, []
+        if embed.adaptive_padding is not None:  # to whole patches
+            height, width = embed.projection.stride
+            size = -(-size[0] // height) * height, -(-size[1] // width) * width
+        for layer in embed.projection.modules():
+            if isinstance(layer, nn.Conv2d):
+                size = size_after(layer, size)
+                found.append((layer, size))
+        return found
+
     def token_grid(self, size: tuple[int, int]) -> tuple[int, int]:
-        conv = self.patch_embed.projection
-        height, width = conv.stride
-        if self.patch_embed.adaptive_padding is not None:  # to whole patches
-            return -(-size[0] // height), -(-size[1] // width)
-        kernel = conv.kernel_size
-        return (size[0] - kernel[0]) // height + 1, (size[1] - kernel[1]) // width + 1
+        return self.stem_convs(size)[-1][1]
 
     def stem_macs(self, size: tuple[int, int]) -> int:
-        height, width = self.token_grid(size)
-        return self.patch_embed.projection.weight.numel() * height * width
+        return sum(conv_macs(layer, out) for layer, out in self.stem_convs(size))
 
 
 @MODELS.register_module()
@@ -86,7 +97,8 @@ class LAST2T_ViT(DynamicTransformer, T2T_ViT):
 
     Args:
         num_layers: 14, 19 or 24, which also give width and heads unless these are given.
-        policies, keep_layers, thresholds, token_patch, head_mode, tokens_with_mlp, executor: See
+        policies, keep_layers, thresholds, token_patch, head_mode, tokens_with_mlp, with_cp,
+            executor: See
             :meth:`~las_mm.models.transformer.DynamicTransformer.make_transformer`.
         **kwargs: Every other option of mmpretrain's T2T_ViT.
 
@@ -107,6 +119,7 @@ class LAST2T_ViT(DynamicTransformer, T2T_ViT):
         token_patch: int = 1,
         head_mode: str = 'input',
         tokens_with_mlp: bool = True,
+        with_cp: bool = False,
         executor: str = 'dense',
         layer_cfgs: dict | None = None,
         **kwargs: Any,
@@ -118,9 +131,8 @@ class LAST2T_ViT(DynamicTransformer, T2T_ViT):
         layers = cast(nn.ModuleList, self.encoder)
         for layer in layers:
             layer.__class__ = LAST2TLayer
-        self.make_transformer(
-            layers, policies, keep_layers, thresholds, token_patch, head_mode, tokens_with_mlp
-        )
+        options = keep_layers, thresholds, token_patch, head_mode, tokens_with_mlp, with_cp
+        self.make_transformer(layers, policies, *options)
         self.executor = executor
 
     def grids(self, size: tuple[int, int]) -> list[tuple[int, int]]:

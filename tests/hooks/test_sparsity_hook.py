@@ -1,6 +1,5 @@
 """SparsityLossHook adds the right terms to the loss of every kind of model."""
 
-from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +7,7 @@ import torch
 from detectors import KINDS, batch, build_model, scope
 from mmengine.optim import OptimWrapper
 from networks import undecided
+from runs import AutocastOptimWrapper, hooked
 
 from las_mm.hooks import SparsityLossHook
 from las_mm.losses import bounds_loss, open_bounds
@@ -21,17 +21,6 @@ def build(kind: str, seed: int = 0) -> torch.nn.Module:
         model = build_model(KINDS[kind]())
     undecided(model).train()
     return model
-
-
-@contextmanager
-def hooked(hook: SparsityLossHook, model: torch.nn.Module, progress: float = 0.0):
-    """The hook at work, at a share of training done."""
-    runner = SimpleNamespace(
-        model=model, iter=300 * progress, max_iters=300, epoch=30 * progress, max_epochs=30
-    )
-    hook.before_train(runner)
-    yield model
-    hook.after_train(runner)
 
 
 def losses_of(model: torch.nn.Module, seed: int = 0) -> dict:
@@ -128,15 +117,6 @@ def test_only_the_loss_forward_during_training_is_touched():
         assert isinstance(model(**batch(model), mode='predict'), list)
         assert isinstance(model(**batch(model), mode='tensor'), torch.Tensor)
     assert set(losses_of(model)) == plain
-
-
-class AutocastOptimWrapper(OptimWrapper):
-    """Mixed precision as mmengine's AmpOptimWrapper, which needs a GPU for its loss scaler."""
-
-    @contextmanager
-    def optim_context(self, model):
-        with super().optim_context(model), torch.autocast('cpu', torch.bfloat16):
-            yield
 
 
 def test_mixed_precision():

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from detectors import KINDS, batch, build_model, scope
-from test_sparsity_hook import hooked
+from runs import hooked
 from vits import vit
 
 from las_mm.hooks import SparsityLossHook, UsageLossHook

@@ -313,3 +313,43 @@ def test_reports_and_pictures_show_tokens_and_heads():
         assert row.get('channel_rate') == (None if heads is None else pytest.approx(heads.mean()))
     panels = mask_panels(np.full((64, 64, 3), 200, np.uint8), net.traces, 'block', 0, (64, 64))
     assert len(panels) == 3 and 'S=1' in panels[0].title and 'c=' in panels[1].title
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(patch_size=8),
+        dict(patch_size=8, patch_cfg=dict(kernel_size=16, stride=8, padding=4)),
+        dict(patch_size=8, patch_cfg=dict(conv_type='ConvStem')),
+    ],
+)
+@pytest.mark.parametrize('size', [(64, 64), (60, 84)])
+def test_tokens_and_macs_of_the_stem_are_counted(options, size):
+    net = LASVisionTransformer(SMALL, img_size=64, **options).eval()
+    macs, tokens = [], []
+
+    def count(conv, args, out):
+        macs.append(conv.weight.numel() * prod(out.shape[2:]))
+        tokens[:] = [tuple(out.shape[2:])]
+
+    for module in net.patch_embed.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(count)
+    with torch.no_grad():
+        net(torch.randn(1, 3, *size))
+    assert net.token_grid(size) == net.layers[0].grid == tokens[0]
+    assert net.stem_macs(size) == sum(macs)
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(patch_size=12),
+        dict(patch_size=8, patch_cfg=dict(kernel_size=16, stride=8)),
+        dict(patch_size=8, patch_cfg=dict(padding=4)),
+    ],
+)
+def test_a_stem_of_convolutions_halves_to_whole_patches(options):
+    patch_cfg = dict(options.pop('patch_cfg', {}), conv_type='ConvStem')
+    with pytest.raises(ValueError, match='patch_size: got .* with ConvStem choose one power of'):
+        VisionTransformer(SMALL, img_size=64, patch_cfg=patch_cfg, **options)
