@@ -1,19 +1,25 @@
 """las_mm: latency-aware spatial-wise dynamic networks as an OpenMMLab plugin.
 
 Importing it (``custom_imports = dict(imports=['las_mm'])`` in a config) registers the backbones
-and hooks. Without mmengine only the layers and executors are there, which need nothing but torch.
+and hooks in mmengine, mmdet and mmpretrain, whether these are imported before or after it. It
+imports none of them, nothing but torch; its own modules are imported when asked for.
 """
 
-from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from .config import find_config
+from .importing import lazy_submodules
 from .inference import optimize_for_inference, restore_after_inference
 from .patches import install
+from .registration import register
 from .version import __version__
 
-if find_spec('mmengine'):
+__all__ = ['__version__', 'find_config', 'optimize_for_inference', 'restore_after_inference']
+
+if TYPE_CHECKING:
     from . import hooks, models  # noqa: F401
+else:
+    __getattr__, __dir__ = lazy_submodules(__name__, __path__)
 
 install()
-
-__all__ = ['__version__', 'find_config', 'optimize_for_inference', 'restore_after_inference']
+register()

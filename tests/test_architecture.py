@@ -21,6 +21,7 @@ FLOORS: list[dict[str, set[str]]] = [
         'las_mm': set(),
         'las_mm.cli': {'mmengine'},
         'las_mm.patches': {'mmcv', 'mmengine'},
+        'las_mm.registration': set(),
     },
     {'las_mm.hooks': {'mmengine', 'mmdet', 'mmpretrain', 'numpy'}},
     {'las_mm.reports': {'matplotlib', 'rich', 'mmengine', 'numpy', 'jinja2', 'PIL', 'cv2'}},
@@ -38,6 +39,7 @@ FLOORS: list[dict[str, set[str]]] = [
         'las_mm.version': set(),
         'las_mm.checks': set(),
         'las_mm.files': set(),
+        'las_mm.importing': set(),
         'las_mm.config_parts': set(),
     },
 ]
@@ -154,10 +156,12 @@ def test_no_imports_go_in_circles():
         pytest.fail(f'imports go in a circle: {" <- ".join(error.args[1])}')
 
 
-def is_guard(node: ast.stmt) -> bool:
-    """Whether a statement is ``if find_spec(...):`` around imports."""
-    test = isinstance(node, ast.If) and isinstance(node.test, ast.Call) and node.test.func
-    return isinstance(test, ast.Name) and test.id == 'find_spec'
+LAZY = '__getattr__, __dir__ = lazy_submodules(__name__, __path__)'
+
+
+def is_guard(node: ast.If) -> bool:
+    """Whether a statement is ``if TYPE_CHECKING:`` or ``if not TYPE_CHECKING:``."""
+    return ast.unparse(node.test) in ('TYPE_CHECKING', 'not TYPE_CHECKING')
 
 
 def is_face(node: ast.stmt, name: str) -> bool:
@@ -165,9 +169,11 @@ def is_face(node: ast.stmt, name: str) -> bool:
     if isinstance(node, ast.If):
         return is_guard(node) and all(is_face(inner, name) for inner in node.body + node.orelse)
     if isinstance(node, ast.Assign):
-        return [getattr(target, 'id', None) for target in node.targets] == ['__all__']
+        return ast.unparse(node) == LAZY or [
+            getattr(target, 'id', None) for target in node.targets
+        ] == ['__all__']
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-        return name == 'las_mm' and ast.unparse(node.value) == 'install()'
+        return name == 'las_mm' and ast.unparse(node.value) in ('install()', 'register()')
     docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     return docstring or isinstance(node, (ast.Import, ast.ImportFrom))
 

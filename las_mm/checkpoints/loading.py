@@ -1,8 +1,8 @@
-"""Checkpoints that are safe to load and never half-written.
+"""Checkpoints that are safe to load.
 
 mmengine loads with ``torch.load``, which by default accepts weights and plain types only, but
-saves log histories as Python objects; what it downloads it unpickles; and it writes a checkpoint in
-place. :mod:`las_mm.patches` replaces mmengine's two loaders and its local storage by those below.
+saves log histories as Python objects; and what it downloads it unpickles. :mod:`las_mm.patches`
+replaces mmengine's two loaders by those below.
 """
 
 import os
@@ -13,9 +13,6 @@ from urllib.parse import urlparse
 
 import torch
 from mmengine.dist import barrier, is_main_process
-from mmengine.fileio import LocalBackend
-
-from las_mm.files import write_whole
 
 TRUST = 'LAS_MM_TRUST_CHECKPOINT'
 
@@ -97,16 +94,6 @@ def load_from_http(filename: str, map_location: Any = None, **_: Any) -> dict:
             ) from None
     barrier()
     return load_from_local(str(path), map_location)
-
-
-class AtomicLocalBackend(LocalBackend):
-    """Writes to a temporary file, then renames: a file is whole or not there."""
-
-    def put(self, obj: bytes, filepath: str | Path) -> None:
-        write_whole(filepath, obj)
-
-    def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
-        self.put(obj.encode(encoding), filepath)
 
 
 def latest_checkpoint(work_dir: str | Path) -> Path | None:

@@ -8,6 +8,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
+from las_mm.ops.compiling import not_compiled
+
 from .content import Content
 
 Made = TypeVar('Made')
@@ -41,7 +43,7 @@ class Memory:
     def __init__(self) -> None:
         self._entries: WeakKeyDictionary[nn.Module, _Entry] = WeakKeyDictionary()
 
-    @torch.compiler.disable  # looks at addresses, which a compiler cannot follow
+    @not_compiled  # looks at addresses, which a compiler cannot follow
     def remember(
         self, make: Callable[[Any, torch.dtype], Made], module: nn.Module, dtype: torch.dtype
     ) -> Made:

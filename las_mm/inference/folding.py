@@ -17,6 +17,7 @@ from las_mm.executors.folding import (
 )
 from las_mm.executors.memory import Memory
 from las_mm.models import DynamicBackbone
+from las_mm.ops.compiling import not_compiled
 from las_mm.ops.gradients import is_recorded, wants_gradients
 from las_mm.ops.plain import NORMS, inherits, is_watched, runs_as_shipped, why_not_plain
 from las_mm.ops.reasons import log_once
@@ -67,7 +68,7 @@ class Fold:
                 out = run_own(layer, out)
         return out
 
-    @torch.compiler.disable  # calls what a compiler cannot follow
+    @not_compiled  # calls what a compiler cannot follow
     def _run_native(self, x: Tensor) -> Tensor | None:
         native = self.memory.remember(pack_stem, self.layers, x.dtype)
         return None if native is None else native.run(x)

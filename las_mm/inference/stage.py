@@ -2,11 +2,11 @@
 
 from typing import Any, cast
 
-import torch
 from torch import Tensor
 
 from las_mm.executors.cpu.chain import Chain, why_not_chain
 from las_mm.layers import DynamicBlock
+from las_mm.ops.compiling import not_compiled
 from las_mm.ops.plain import is_watched, runs_as_shipped
 
 from .stand_ins import StandIn, run_own
@@ -31,7 +31,7 @@ class InferenceStage(StandIn):
         chain = self._find_chain(x) if x.device.type == 'cpu' else None
         return self._run_blocks(x, private) if chain is None else chain.run(x, private)
 
-    @torch.compiler.disable  # looks into modules' dicts
+    @not_compiled  # looks into modules' dicts
     def _find_chain(self, x: Tensor) -> Chain | None:
         """The blocks in one piece, packed anew if need be; None if they must run one by one."""
         chain = self.__dict__.get('_chain')

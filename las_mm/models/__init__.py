@@ -1,19 +1,12 @@
-"""Backbones, registered in whichever of mmdet and mmpretrain is installed."""
+"""Backbones; those of mmdet and mmpretrain are registered there when their own are imported."""
 
-from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from las_mm.importing import lazy_submodules
 
 from .backbone import DynamicBackbone
 
-if find_spec('mmdet'):
-    from . import mobilenet_mmdet, regnet_mmdet, resnet_mmdet  # noqa: F401
-if find_spec('mmpretrain'):
-    from . import (  # noqa: F401
-        densenet_mmpretrain,
-        mobilenet_mmpretrain,
-        regnet_mmpretrain,
-        resnet_cifar_mmpretrain,
-        resnet_mmpretrain,
-        transformer_mmpretrain,
-    )
-
 __all__ = ['DynamicBackbone']
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_submodules(__name__, __path__)

@@ -20,6 +20,7 @@ from las_mm.executors.torch_rows import TorchExecutor
 from las_mm.layers import DynamicBlock, Executor, Masker, Masks, Run, SqueezeMasker
 from las_mm.layers.numbering import numbered_block
 from las_mm.ops import conv_size, grid_size
+from las_mm.ops.compiling import constant_when_compiled
 
 from .options import DEFAULT, Options
 from .sizes import LARGEST_MAP
@@ -178,7 +179,7 @@ def _channels_last(conv: FoldedConv) -> FoldedConv:
     return replace(conv, weight=conv.weight.contiguous(memory_format=torch.channels_last))
 
 
-@torch.compiler.assume_constant_result
+@constant_when_compiled
 def _why_not_machine(device: torch.device, dtype: torch.dtype) -> str | None:
     if find_spec('triton') is None:
         return 'Triton is not installed'
@@ -210,7 +211,7 @@ def _numbered(number: int) -> tuple[TritonExecutor, DynamicBlock]:
     return cast(TritonExecutor, executor), block
 
 
-@torch.compiler.assume_constant_result
+@constant_when_compiled
 def _why_not_numbered(number: int, dtype: torch.dtype) -> str | None:
     executor, block = _numbered(number)
     packed = executor.pack(block, dtype)
