@@ -49,7 +49,8 @@ def model() -> TorchLASResNet:
 def test_code_runs(page, code, model, monkeypatch):
     if 'custom_hooks' in code:
         cfg = Config.fromstring(code, '.py')
-        assert cfg.model.backbone.type == 'LASResNet'
+        wanted = 'LASVisionTransformer' if page == 'docs/transformers.md' else 'LASResNet'
+        assert cfg.model.backbone.type == wanted
         assert all(HOOKS.get(hook.type) for hook in cfg.custom_hooks)
         return
     if 'GraphedBackbone' in code:

@@ -46,6 +46,12 @@ def test_every_result_is_in_the_index_and_says_whose_numbers_it_shows(repo_root)
         assert named is None or named in model['Name'] or 'dynconv' in model['Name']
         groups = model['Metadata'].get('Channels per group')
         assert groups is None or f'channel-{groups.replace("-", "")}' in model['Name']
+        policies = model['Metadata'].get('Policies', 'none')
+        joint = 'joint_' if model['Name'].startswith('laud') else 'ada_'
+        named = {'none': '', 'tokens-heads-blocks': joint}.get(policies, f'{policies}_')
+        assert named in model['Name']
         for result in model['Results']:
             assert ('Metrics' in result) == ('Source' in result)
-            assert result.get('Source', 'paper').startswith(('paper', 'DynConv', 'LAUDNet'))
+            assert result.get('Source', 'paper').startswith(
+                ('paper', 'DynConv', 'LAUDNet', 'AdaViT')
+            )

@@ -53,7 +53,10 @@ def model_row(model: dict, result: dict) -> dict:
     metadata, config = model.get('Metadata', {}), model['Config']
     row = {'config': f'[{Path(config).stem}](../{config})'}
     groups = metadata.get('Channels per group')
-    row['S_net'] = metadata.get('Granularity', 'static' if groups is None else '–')
+    if 'Policies' in metadata:
+        row['policies'] = metadata['Policies']
+    else:
+        row['S_net'] = metadata.get('Granularity', 'static' if groups is None else '–')
     if groups is not None:
         row['channels per group'] = groups
     row['t'] = metadata.get('Target', '–')
@@ -69,8 +72,11 @@ def document(models: Iterable[dict]) -> str:
     for model in models:
         for result in model['Results']:
             title = f'{result["Task"]}, {result["Dataset"]}'
+            if 'Policies' in model.get('Metadata', {}):
+                title += ', transformers'
             sections[title].append(model_row(model, result))
-    parts = [f'## {title}\n\n{table(rows)}\n' for title, rows in sections.items()]
+    last = sorted(sections, key=lambda title: title.endswith('transformers'))
+    parts = [f'## {title}\n\n{table(sections[title])}\n' for title in last]
     return '\n'.join([HEADER, *parts])
 
 
