@@ -104,6 +104,9 @@ def parse_args(arguments: list[str]) -> argparse.Namespace:
     blocks.add_argument('--batch', type=positive, default=1)
     blocks.add_argument('--dtype', choices=('float32', 'bfloat16'), default='float32')
     networks = commands.add_parser('networks', help='whole backbones, at FLOPs ratios')
+    networks.add_argument(
+        '--channel-groups', help='also the same networks that skip channels, such as 2-2-2-2'
+    )
     networks.add_argument('--ratios', type=listed(rate), default=[0.5, 0.4], help='F_dyn/F_stat')
     networks.add_argument('--batches', type=listed(positive), default=[1])
     networks.add_argument(

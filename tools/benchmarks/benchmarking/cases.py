@@ -127,6 +127,11 @@ def _backbones(args) -> dict[str, Callable[[], DynamicBackbone]]:
     backbones = {
         f'LAS-R{depth}': partial(TorchLASResNet, depth, args.granularity) for depth in args.depths
     }
+    if args.channel_groups:
+        for depth in args.depths:
+            backbones[f'LAUD-R{depth} channels {args.channel_groups}'] = partial(
+                TorchLASResNet, depth, None, channel_groups=args.channel_groups
+            )
     if args.regnets:
         from las_mm.models.regnet_mmpretrain import LASRegNet
 

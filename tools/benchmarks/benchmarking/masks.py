@@ -1,11 +1,14 @@
 """Masks to measure with: of a given rate, or of the rate that gives a ratio of MACs."""
 
+from dataclasses import replace
 from statistics import mean
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from las_mm.layers import BlockTrace
+from las_mm.layers.decision import CHANNELS
 from las_mm.models import DynamicBackbone
 
 BISECTIONS = 14
@@ -39,29 +42,47 @@ def make_mask(
     return torch.zeros_like(field).scatter_(1, highest, 1.0).view(batch, 1, *grid)
 
 
+def make_groups(like: Tensor, rate: float, seed: int) -> Tensor:
+    """Like (N, K) decisions on groups of channels: a share of them, drawn anew for each image."""
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.rand(like.shape, generator=generator).argsort(1)
+    return (order < round(rate * like.shape[1])).to(like)
+
+
+def _decide(trace: BlockTrace, rate: float, seed: int, smooth: bool) -> BlockTrace:
+    """The block's trace, had each masker decided on that rate."""
+    decisions = tuple(
+        replace(d, mask=make_groups(d.mask, rate, seed))
+        if d.axis == CHANNELS
+        else replace(
+            d, mask=make_mask(d.mask.shape[-2:], rate, seed, smooth, len(d.mask)).to(d.mask)
+        )
+        for d in trace.decisions
+    )
+    return replace(trace, decisions=decisions)
+
+
 @torch.no_grad()
 def decide_masks(backbone: DynamicBackbone, ratio: float, smooth: bool = True) -> dict[str, float]:
     """Give every masker a mask so that F_dyn/F_stat is ``ratio``.
 
-    The activation rate is the same in every block and found by bisection. The backbone must have
-    run before, on as many images of the size in question.
+    The rate is the same in every block and on every axis, and found by bisection. The backbone must
+    have run before, on as many images of the size in question.
 
     Returns:
-        The activation rate, the mean dilated rate, and the ratio of MACs that came out.
+        The mean rates of active and dilated pixels, and the ratio of MACs that came out.
     """
     cost, traces = backbone.cost(), backbone.traces
     low, high = 0.0, 1.0
     for _ in range(BISECTIONS):
         rate = (low + high) / 2
-        masks = [
-            make_mask(trace.mask.shape[-2:], rate, number, smooth, len(trace.mask)).to(trace.mask)
-            for number, trace in enumerate(traces)
-        ]
-        decided = [trace.with_mask(mask) for trace, mask in zip(traces, masks, strict=True)]
+        decided = [_decide(trace, rate, number, smooth) for number, trace in enumerate(traces)]
         reached = float(cost.dynamic([trace.shares for trace in decided]).mean()) / cost.static
         low, high = (rate, high) if reached < ratio else (low, rate)
-    for block, mask in zip(backbone.blocks, masks, strict=True):
-        block.masker.decided = mask
+    for block, trace in zip(backbone.blocks, decided, strict=True):
+        masks = {decision.axis: decision.mask for decision in trace.decisions}
+        for masker in block.maskers:
+            masker.decided = masks[masker.axis]
     return {
         'activation_rate': mean(float(trace.activation_rate.mean()) for trace in decided),
         'dilated_rate': mean(float(trace.dilated_rate.mean()) for trace in decided),

@@ -13,7 +13,7 @@ namespace {
 
 // Rows of weights that a thread cuts at a time, and how many rows ahead they are fetched: those that
 // are left out lie in between, so that the hardware does not foresee them.
-constexpr int kRows = 32, kRowsAhead = 4;
+constexpr int kRows = 16, kRowsAhead = 12;
 
 void subtract(float* sum, float factor, const float* values, size_t count) {
   subtract_scaled(sum, factor, values, count);
@@ -143,21 +143,25 @@ const T* Cut<T>::take(const T* row, T* room) const {
   return room;
 }
 
-// Values of `count` leading columns, zeros behind them, as the weights of an input. The places of an
-// input's weights in a panel are `step` apart.
+// The weights of some inputs from the k-th on: rows of `columns`, those behind them are zero. Panel by
+// panel: the same places of all panels at a time would fall on the same lines of the cache.
 template <class T>
-void Cut<T>::put(const T* values, int count, int tap, size_t k) {
-  const int lanes = kernels_->lanes, step = kernels_->depth_step;
+void Cut<T>::put(const T* const* rows, int count, int columns, int tap, size_t k) {
+  const int step = kernels_->depth_step;
   for (const Panel& panel : conv_.panels()) {
-    const int width = panel.vectors * lanes, first = panel.column;
-    const int filled = std::clamp(count - first, 0, panel.columns);
+    const int width = panel.vectors * kernels_->lanes;
+    const int filled = std::clamp(columns - panel.column, 0, panel.columns);
     T* to = conv_.weights_of(panel) + (tap * inputs_.size() + k / step * step) * width + k % step;
-    if (step == 1) {
-      if (filled) std::memcpy(static_cast<void*>(to), values + first, filled * sizeof(T));
+    if constexpr (std::is_same_v<T, float>) {
+      pack_rows(rows, count, panel.column, filled, width, to);
     } else {
-      for (int i = 0; i < filled; i++) to[i * step] = values[first + i];
+      for (int row = 0; row < count; row++) {
+        T* place = to + row / step * step * width + row % step;
+        for (int i = 0; i < width; i++) {
+          place[i * step] = i < filled ? rows[row][panel.column + i] : T{};
+        }
+      }
     }
-    for (int i = filled; i < width; i++) convert(0.f, to[i * step]);
   }
 }
 
@@ -166,21 +170,28 @@ template <class T>
 void Cut<T>::run(int job) {
   const int tap = job % loose_->taps(), count = static_cast<int>(numbers_.size());
   const size_t first = job / loose_->taps() * kRows, last = std::min(inputs_.size(), first + kRows);
-  std::vector<T> room(count + 16), columns(is_leading_ ? 0 : outputs_.size());
+  static thread_local Buffer<T> memory;
+  const size_t room = outputs_.size() + 16;
+  memory.reserve((2 * kRows + 1) * room);
+  T *zeros = memory.data(), *taken = zeros + room, *spread = taken + kRows * room;
+  std::fill_n(zeros, room, T{});
+  if (!is_leading_) std::fill_n(spread, kRows * room, T{});
   float* carried = carried_.empty() ? nullptr : carried_.data() + static_cast<size_t>(job) * count;
+  const T* rows[kRows];
   for (size_t k = first; k < std::min(first + kRowsAhead, last); k++) fetch(tap, inputs_[k]);
-  for (size_t k = first; k < last; k++) {
+  for (size_t k = first; k < last; k++, taken += room, spread += room) {
     if (k + kRowsAhead < last) fetch(tap, inputs_[k + kRowsAhead]);
-    if (inputs_[k] < 0) {
-      put(nullptr, 0, tap, k);
-      continue;
-    }
-    const T* values = take(loose_->row(tap, inputs_[k]), room.data());
+    const T*& row = rows[k - first];
+    row = zeros;
+    if (inputs_[k] < 0) continue;
+    row = take(loose_->row(tap, inputs_[k]), taken);
     const float constant = carried ? loose_->constant(inputs_[k]) : 0.f;
-    if (constant != 0) subtract(carried, constant, values, count);
-    for (int i = 0; !is_leading_ && i < count; i++) columns[places_[i]] = values[i];
-    is_leading_ ? put(values, count, tap, k) : put(columns.data(), columns.size(), tap, k);
+    if (constant != 0) subtract(carried, constant, row, count);
+    if (is_leading_) continue;
+    for (int i = 0; i < count; i++) spread[places_[i]] = row[i];
+    row = spread;
   }
+  put(rows, static_cast<int>(last - first), is_leading_ ? count : outputs_.size(), tap, first);
 }
 
 // [tap][column]: what the inputs left out carry is what all do without what those that are there would.
@@ -229,7 +240,8 @@ PackedConv<T> Cut<T>::finish() {
     for (int tap = 0; one != inputs_.end() && tap < loose_->taps(); tap++) {
       std::vector<T> row(columns);
       for (size_t i = 0; i < columns; i++) convert(sums[tap * columns + i], row[i]);
-      put(row.data(), columns, tap, one - inputs_.begin());
+      const T* values = row.data();
+      put(&values, 1, columns, tap, one - inputs_.begin());
     }
     if (one == inputs_.end()) {
       if (loose_->algorithm() == Algorithm::winograd) sums = without_transform(sums);

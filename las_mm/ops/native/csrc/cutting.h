@@ -87,7 +87,7 @@ class Cut {
   void select();
   void fetch(int tap, int input) const;
   const T* take(const T* row, T* room) const;
-  void put(const T* values, int count, int tap, size_t k);
+  void put(const T* const* rows, int count, int columns, int tap, size_t k);
   std::vector<float> sum_carried() const;
   std::vector<float> without_transform(const std::vector<float>& sums) const;
 
@@ -98,7 +98,8 @@ class Cut {
   PackedConv<T> conv_;
   std::vector<int> numbers_, places_;  // of the outputs that are channels, and their columns
   std::vector<uint16_t> bits_;         // which those are, 16 to an entry
-  bool in_order_ = true, is_leading_ = true;
+  bool in_order_ = true;   // whether they follow each other in the whole convolution
+  bool is_leading_ = true;  // whether their columns do
   std::vector<float> carried_;  // [chunk][tap][output]: less what inputs would carry if left out
 };
 

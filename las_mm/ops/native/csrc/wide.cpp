@@ -1,5 +1,8 @@
 #include "wide.h"
 
+#include <algorithm>
+#include <cstring>
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #define LAS_AVX512 __attribute__((target("avx512f,avx512vl,avx512dq,prefer-vector-width=512")))
@@ -58,6 +61,18 @@ LAS_AVX512 void compress_wide(const float* row, const uint16_t* bits, int64_t co
   }
 }
 
+LAS_AVX512 void pack_rows_wide(const float* const* rows, int count, int64_t column, int columns,
+                               int width, float* out) {
+  for (int row = 0; row < count; row++) {
+    const float* from = rows[row] + column;
+    for (int i = 0; i < width; i += 16, out += 16) {
+      const int left = columns - i;
+      const __mmask16 mask = left >= 16 ? 0xffff : left > 0 ? (1 << left) - 1 : 0;
+      _mm512_storeu_ps(out, _mm512_maskz_loadu_ps(mask, from + i));
+    }
+  }
+}
+
 #endif
 
 }  // namespace
@@ -88,6 +103,17 @@ void compress(const float* row, const uint16_t* bits, int64_t count, float* out)
   LAS_IF_WIDE(compress_wide(row, bits, count, out))
   for (int64_t i = 0; i < count; i++) {
     if (bits[i / 16] >> i % 16 & 1) *out++ = row[i];
+  }
+}
+
+void pack_rows(const float* const* rows, int count, int64_t column, int columns, int width,
+               float* out) {
+  if (width % 16 == 0) {
+    LAS_IF_WIDE(pack_rows_wide(rows, count, column, columns, width, out))
+  }
+  for (int row = 0; row < count; row++, out += width) {
+    std::memcpy(out, rows[row] + column, sizeof(float) * columns);
+    std::fill(out + columns, out + width, 0.f);
   }
 }
 
