@@ -36,10 +36,13 @@ def test_blocks(repo_root, tmp_path):
 def test_networks_reach_the_ratio(repo_root, tmp_path):
     out = tmp_path / 'networks.json'
     args = ['--depths', '18', '--granularity', '2-2-2-1', '--ratios', '0.6']
+    args += ['--channel-groups', '2-2-2-2']
     done = run(repo_root, 'networks', *TINY, *args, '--out', str(out))
     assert done.returncode == 0, done.stderr
-    (record,) = json.loads(out.read_text())['records']
-    assert record['flops'] == pytest.approx(0.6, abs=0.03)
+    patches, channels = json.loads(out.read_text())['records']
+    assert patches['flops'] == pytest.approx(0.6, abs=0.03)
+    assert channels['flops'] == pytest.approx(0.6, abs=0.03)
+    assert channels['network'].startswith('LAUD-R18 channels 2-2-2-2')
 
 
 def test_training_steps(repo_root, tmp_path):

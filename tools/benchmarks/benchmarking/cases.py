@@ -116,11 +116,16 @@ def measure_networks(args) -> Iterator[dict]:
                     x,
                     args,
                     {
-                        'network': f'{title} {"-".join(map(str, net.granularity))}',
+                        'network': f'{title} {_s_net(net)}'.strip(),
                         'size': 'x'.join(map(str, size)),
                         'batch': batch,
                     },
                 )
+
+
+def _s_net(net: DynamicBackbone) -> str:
+    """Its granularity; nothing where it does not decide on patches."""
+    return '-'.join(map(str, net.granularity)) if any(net.granularity) else ''
 
 
 def _backbones(args) -> dict[str, Callable[[], DynamicBackbone]]:
