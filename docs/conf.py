@@ -16,7 +16,7 @@ html_theme = 'furo'
 html_title = f'las_mm {release}'
 html_copy_source = False
 html_domain_indices = False
-exclude_patterns = ['site', 'experiments', 'api/*/modules.rst']
+exclude_patterns = ['site', 'experiments', 'experiments_digits', 'api/*/modules.rst']
 
 myst_heading_anchors = 3
 

@@ -62,7 +62,7 @@ MASKERS: tuple[Rule, ...] = (
     (r'(\.f)?\.masker_channel\.', '.channel_masker.'),
 )
 WHOLE_BLOCKS: Rule = (r'\.masker\.', '.branch_masker.')
-CLASSIFIER: Rule = (r'^(head\.fc|fc|classifier)\.', 'head.fc.')
+CLASSIFIER: Rule = (r'^(head\.fc|fc|classifier|linear)\.', 'head.fc.')
 BACKBONE = re.compile(r'(conv1|bn1|layer\d+\.\d+|stem|stages\.\d+|transitions\.\d+)\.')
 MODEL = re.compile(r'(backbone|neck|head|rpn_head|roi_head|bbox_head|mask_head)\.')
 

@@ -92,7 +92,7 @@ class BackboneLossHook(ModelLossHook):
 
         Args:
             rates: The rate of each block that decides on an axis, (blocks,), by the axis; means
-                over the images of :attr:`forwards` and over processes.
+                over the images of all forwards and over processes.
         """
 
 

@@ -16,7 +16,7 @@ from .learning import Forward
 
 @HOOKS.register_module()
 class UsageLossHook(BackboneLossHook):
-    """Adds α·|u − γ| or α·(u − γ)² of each policy of a vision transformer, as AdaViT's loss does.
+    """Adds AdaViT's loss of each policy, α times abs(u − γ) or (u − γ)².
 
     The mean uses u, over the images of all processes, are: of tokens, over the blocks and with the
     class token; of heads, over the images and blocks whose attention or MLP runs; of blocks, over

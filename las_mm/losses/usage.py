@@ -4,7 +4,7 @@ from torch import Tensor
 
 
 def usage_loss(usage: Tensor, target: float, squared: bool = False) -> Tensor:
-    """|u − γ|, or (u − γ)².
+    """The distance abs(u − γ), or (u − γ)².
 
     Args:
         usage: u, the mean of a policy's decisions over images and blocks, a scalar.

@@ -38,9 +38,9 @@ class LASVisionTransformer(DynamicTransformer, VisionTransformer):
     Args:
         arch: ``'deit-tiny'``, ``'deit-small'``, ``'deit-base'``, ``'small'``, ``'base'`` or a dict,
             as mmpretrain's VisionTransformer.
-        policies, keep_layers, thresholds, token_patch, head_mode, tokens_with_mlp, with_cp,
-            executor: See
+        policies, keep_layers, thresholds, token_patch, head_mode, tokens_with_mlp: Of
             :meth:`~las_mm.models.transformer.DynamicTransformer.make_transformer`.
+        with_cp, executor: Of the same.
         **kwargs: Every other option of mmpretrain's VisionTransformer.
 
     Example:
@@ -97,9 +97,9 @@ class LAST2T_ViT(DynamicTransformer, T2T_ViT):
 
     Args:
         num_layers: 14, 19 or 24, which also give width and heads unless these are given.
-        policies, keep_layers, thresholds, token_patch, head_mode, tokens_with_mlp, with_cp,
-            executor: See
+        policies, keep_layers, thresholds, token_patch, head_mode, tokens_with_mlp: Of
             :meth:`~las_mm.models.transformer.DynamicTransformer.make_transformer`.
+        with_cp, executor: Of the same.
         **kwargs: Every other option of mmpretrain's T2T_ViT.
 
     Example:

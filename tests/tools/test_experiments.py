@@ -3,7 +3,9 @@
 import json
 
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 
 
 @pytest.fixture(scope='module')
@@ -13,57 +15,77 @@ def tool(load_tool):
 
 @pytest.fixture
 def experiments(tool):
-    return tool.plan(['detection'], [0, 1])
+    return tool.plan(['cifar10'], [0, 1])
 
 
-def finish(tool, experiment, records, accuracy, latency=0.8):
-    """Leave what a complete run leaves."""
-    report = None
-    if experiment.target is not None:
-        stages = [dict(activation_rate=rate) for rate in (0.7, 0.5, 0.4, 0.3)]
-        rows = [dict(device='tx2', static_ms=10.0, dynamic_ms=10 * latency, ratio=latency)]
-        report = dict(
-            granularity=experiment.granularity, flops=dict(static=4e9, dynamic=2e9, ratio=0.5),
-            stages=stages, devices=rows, measured=dict(ratio=0.9), object_rates=dict(ratio=1.4),
-            run=dict(checkpoint='where the run was made'),
-        )  # fmt: skip
-    tool.Records(records).add(experiment, {'coco/bbox_mAP': accuracy}, report)
+def named(experiments, name):
+    return next(e for e in experiments if e.name == f'cifar10_{name}')
 
 
-def test_plan_has_every_setting_once_after_what_it_needs(experiments):
-    names = [experiment.name for experiment in experiments]
-    # 2 static, 2 longer, 3 t x 3 S_net x KD on and off, one more headline seed, 2 by latency.
-    assert len(names) == len(set(names)) == 2 + 2 + 18 + 1 + 2
-    for place, experiment in enumerate(experiments):
-        if experiment.target is not None or experiment.longer:
-            assert experiment.static.name in names[:place]
-        if experiment.by_latency:
-            assert experiment.by_flops.name in names[:place]
+def report_of(accuracy, macs=60e6):
+    """What a test leaves."""
+    stages = [dict(activation_rate=rate) for rate in (0.7, 0.5, 0.4)]
+    ms = dict(static_ms=macs / 1e7, dynamic_ms=macs / 1e7)
+    rows = [dict(device=device, **ms) for device in ('tx2', 'v100')]
+    return dict(
+        metrics={'accuracy/top1': accuracy}, granularity='4-4-2', stages=stages, devices=rows,
+        flops=dict(static=macs, dynamic=macs), object_rates=dict(ratio=1.4),
+        measured=ms,
+        run=dict(checkpoint='where the run was made'),
+    )  # fmt: skip
 
 
-@pytest.mark.parametrize('task', ['detection', 'classification'])
-def test_configs_are_those_of_the_settings(tool, repo_root, tmp_path, task):
-    static, longer, *_ = plan = tool.plan([task], [3])
-    cfg = tool.make_config(static, repo_root, tmp_path, None, 2)
-    assert cfg.model.backbone.type == 'ResNet' and 'granularity' not in cfg.model.backbone
-    assert cfg.load_from is None and cfg.train_cfg.max_epochs == 2
-    cfg = tool.make_config(longer, repo_root, tmp_path, None, None)
-    assert cfg.model.backbone.type == 'ResNet'
-    assert cfg.load_from == str(tmp_path / static.name / 'last.pth')
-    plain = next(e for e in plan if e.target == 0.7 and not e.distilled)
-    cfg = tool.make_config(plain, repo_root, tmp_path, None, None)
-    hooks = [hook['type'] for hook in cfg.custom_hooks]
-    assert 'DistillationHook' not in hooks
-    by_latency = next(e for e in plan if e.by_latency)
-    cfg = tool.make_config(by_latency, repo_root, tmp_path, 0.77, None)
+def finish(tool, experiment, records, accuracy, macs=60e6):
+    tool.Records(records).add(experiment, report_of(accuracy, macs))
+
+
+def test_plan_has_every_setting_once_after_what_it_needs(tool, experiments):
+    for found in (experiments, tool.plan(list(tool.TASKS), [0, 1, 2])):
+        names = [experiment.name for experiment in found]
+        assert len(names) == len(set(names))
+        for place, experiment in enumerate(found):
+            assert all(needed.name in names[:place] for needed in experiment.needs)
+    assert sum(e.name.endswith('r56_4-4-2_t0.5_seed1') for e in experiments) == 1
+    assert not [e for e in experiments if e.seed == 1 and e.distilled != 'no']
+
+
+def every_kind(tool):
+    """The first experiment of each task, network, mode and distillation."""
+    found = {}
+    for e in tool.plan(list(tool.TASKS), [3]):
+        found.setdefault((e.task, e.network, e.mode, e.distilled, e.scratch), e)
+    return list(found.values())
+
+
+def test_configs_are_those_of_the_settings_and_build(tool, repo_root, tmp_path):
+    for experiment in every_kind(tool):
+        cfg = tool.make_config(experiment, repo_root, tmp_path, None)
+        path = tmp_path / 'config.py'
+        path.write_text(cfg.pretty_text)
+        assert Config.fromfile(path).model.to_dict() == cfg.model.to_dict()
+        init_default_scope(cfg.default_scope)
+        backbone = MODELS.build(cfg.model).backbone
+        maskers = [name for name, _ in backbone.named_parameters() if 'masker' in name]
+        hooks = {hook['type']: hook for hook in cfg.custom_hooks}
+        is_static = experiment.target is None
+        assert (not maskers) == is_static == ('SparsityLossHook' not in hooks), experiment.name
+        assert ('DistillationHook' in hooks) == (experiment.distilled != 'no')
+        assert cfg.randomness.seed == 3
+        test_cfg = tool.make_test_config(experiment, cfg)
+        assert test_cfg.model.backbone.type.startswith('LAS')
+        if experiment.start is not None:
+            assert cfg.load_from == str(tmp_path / experiment.start.name / 'last.pth')
+
+
+def test_distillation_and_length_are_as_asked(tool, repo_root, tmp_path, experiments):
+    experiment = named(experiments, 'r56_4-4-2_t0.5_kd-reverse_seed0')
+    cfg = tool.make_config(experiment, repo_root, tmp_path, 7)
     hooks = {hook['type']: hook for hook in cfg.custom_hooks}
-    target = hooks['SparsityLossHook']['target']
-    assert (target['latency'], target['device']) == (0.77, 'tx2')
-    assert hooks['DistillationHook']['checkpoint'] == cfg.load_from
-    assert cfg.randomness.seed == 3
-    path = tmp_path / 'config.py'
-    path.write_text(cfg.pretty_text)
-    assert Config.fromfile(path).model.to_dict() == cfg.model.to_dict()
+    teacher = tmp_path / 'cifar10_r56_static_seed0'
+    kd = hooks['DistillationHook']
+    assert (kd['reverse'], kd['teacher']) == (True, str(teacher / 'config.py'))
+    assert kd['checkpoint'] == str(teacher / 'last.pth') and cfg.train_cfg.max_epochs == 7
+    assert hooks['SparsityLossHook']['target'] == 0.5
 
 
 def test_page_says_that_nothing_was_run(tool, tmp_path):
@@ -76,23 +98,25 @@ def test_page_says_that_nothing_was_run(tool, tmp_path):
 def test_page_shows_results_spread_and_what_is_missing(tool, experiments, tmp_path):
     path = tmp_path / 'docs' / 'experiments.md'
     records = path.with_suffix('')
-    headline = [e for e in experiments if e.name.startswith('detection_t0.5_4-4-2-1_kd')]
-    accuracies = (0.4, 0.5, 0.45, 0.35, 0.37)
-    for experiment, accuracy in zip([*experiments[:3], *headline], accuracies, strict=True):
-        finish(tool, experiment, records, accuracy)
+    finish(tool, named(experiments, 'r56_static_seed0'), records, 88.0, 125e6)
+    finish(tool, named(experiments, 'r20_static_seed0'), records, 84.0, 40e6)
+    finish(tool, named(experiments, 'r56_4-4-2_t0.5_seed0'), records, 85.0)
+    finish(tool, named(experiments, 'r56_4-4-2_t0.5_seed1'), records, 87.0, 65e6)
+    finish(tool, named(experiments, 'r56_4-4-2_t0.4_seed0'), records, 83.0)
     results = tool.Records(records).all(experiments)
-    assert len(results) == 5
     tool.write_document(results, len(experiments), path)
     text = path.read_text()
-    assert '**5 of 25 runs have been made**' in text
-    assert '| static | – | – | 2 | 0.450 ± 0.071 | – |' in text
-    row = '| t = 0.5 | 4-4-2-1 | yes | 2 | 0.360 ± 0.014 | 0.500 ± 0.000 | 0.800 ± 0.000 | '
-    row += '0.900 ± 0.000 | 0.70 0.50 0.40 0.30 | 1.400 ± 0.000 |'
-    assert row in text
-    assert (path.parent / 'images' / 'experiments_detection.png').stat().st_size > 1000
+    assert f'**5 of {len(experiments)} runs have been made**' in text
+    row = '| r56 | 4-4-2 | 0.5 | no | 2 | 86.0 ± 1.4 | 62.5 ± 3.5 | 6.250 ± 0.354 |'
+    assert row in text and '| 0.70 0.50 0.40 | 1.40 ± 0.00 |' in text
+    assert '| r56 | static | – | no | 1 | 88.0 | 125.0 |' in text
+    # 86 % lie halfway between the static networks: 82.5 M, of which the dynamic one takes 62.5.
+    assert '- 4-4-2, t = 0.5: 0.76 (MACs of an image), 0.76 (predicted latency, tx2)' in text
+    assert '- 4-4-2, t = 0.4: no static network of the family has its accuracy' in text
+    assert (path.parent / 'images' / 'experiments_cifar10.png').stat().st_size > 1000
 
     findings = '\n## What the runs say\n\nOurs.\n'
-    path.write_text(text.replace('0.450', '0.999') + findings)
+    path.write_text(text.replace('86.0', '99.9') + findings)
     tool.write_document(results, len(experiments), path)
     assert path.read_text() == text + findings
 
@@ -102,42 +126,55 @@ def test_complete_runs_are_left_alone_and_needs_are_named(tool, experiments, tmp
     monkeypatch.setattr(tool, 'run', lambda experiment, *_: called.append(experiment.name))
     page = tmp_path / 'page.md'
     finish(tool, experiments[0], tmp_path / 'page', 0.4)
-    argv = ['run', '--tasks', 'detection', '--seeds', '0', '1', '--only', 'static']
+    argv = ['run', '--tasks', 'cifar10', '--seeds', '0', '1', '--only', 'r56_static']
     monkeypatch.setattr('sys.argv', [*argv, '--out', str(tmp_path), '--document', str(page)])
     tool.main()
-    assert called == ['detection_static_seed1']
+    assert called == ['cifar10_r56_static_seed1']
     monkeypatch.undo()
     records = tool.Records(tmp_path / 'page')
-    first, second = (tool.Experiment('detection', 0.5, seed=seed) for seed in (0, 1))
-    with pytest.raises(ValueError, match='detection_static_seed1 is missing; run it first'):
-        tool.run(second, tmp_path, records, None)
+    distilled = named(experiments, 'r56_4-4-2_t0.5_kd-teacher_seed0')
     with pytest.raises(ValueError, match=r'last.pth is missing; remove .*static_seed0.json to'):
-        tool.run(first, tmp_path, records, None)
+        tool.run(distilled, tmp_path, records, None)
+    records.path(experiments[0]).unlink()
+    with pytest.raises(ValueError, match='cifar10_r56_static_seed0 is missing; run it first'):
+        tool.run(distilled, tmp_path, records, None)
 
 
-def test_testing_again_renews_records_and_trains_nothing(tool, experiments, tmp_path, monkeypatch):
-    page, dynamic = tmp_path / 'page.md', [e for e in experiments if e.target is not None]
-    finish(tool, experiments[0], tmp_path / 'page', 0.4)
-    finish(tool, dynamic[0], tmp_path / 'page', 0.3)
+def test_testing_again_renews_records(tool, experiments, repo_root, tmp_path, monkeypatch):
+    page, first = tmp_path / 'page.md', experiments[0]
+    finish(tool, first, tmp_path / 'page', 0.4)
     records = tool.Records(tmp_path / 'page')
-    before = records.get(dynamic[0])
-    folder = tmp_path / dynamic[0].name
+    folder = tmp_path / first.name
     folder.mkdir()
-    argv = ['run', '--tasks', 'detection', '--seeds', '0', '1', '--test-again']
+    argv = ['run', '--tasks', 'cifar10', '--seeds', '0', '1', '--test-again']
     monkeypatch.setattr('sys.argv', [*argv, '--out', str(tmp_path), '--document', str(page)])
-    with pytest.raises(ValueError, match='config.py is missing; remove the record of detection_'):
+    with pytest.raises(ValueError, match='config.py is missing; remove the record of cifar10_'):
         tool.main()
-    for name in ('config.py', 'last.pth'):
-        (folder / name).touch()
+    (folder / 'config.py').write_text(
+        tool.make_config(first, repo_root, tmp_path, None).pretty_text
+    )
+    (folder / 'last.pth').touch()
     called = []
 
     def run_tool(name, *argv):
         called.append(name)
-        report = {**before.record, 'metrics': {'coco/bbox_mAP': 0.31}, 'measured': {'ratio': 0.6}}
-        (folder / 'latency_report.json').write_text(json.dumps(report))
+        (folder / 'latency_report.json').write_text(json.dumps(report_of(0.31)))
 
     monkeypatch.setattr(tool, 'tool', run_tool)
     tool.main()
-    after = records.get(dynamic[0])
-    assert called == ['test.py'] and after.record['measured']['ratio'] == 0.6
-    assert after.accuracy == 0.31 and len(records.all(experiments)) == 2
+    assert called == ['test.py'] and records.get(first).accuracy == 0.31
+    assert 'run' not in records.get(first).record and len(records.all(experiments)) == 1
+
+
+def test_a_static_network_is_tested_with_everything_kept(tool, experiments, repo_root, tmp_path):
+    static = tool.make_config(experiments[0], repo_root, tmp_path, None)
+    init_default_scope('mmpretrain')
+    torch.manual_seed(0)
+    trained = MODELS.build(static.model).eval()
+    tested = MODELS.build(tool.make_test_config(experiments[0], static).model).eval()
+    missing, unexpected = tested.load_state_dict(trained.state_dict(), strict=False)
+    assert all('masker' in name for name in missing) and not unexpected
+    images = torch.randn(4, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(trained(images)[0], tested(images)[0])
+        assert all(trace.mask.all() for trace in tested.backbone.traces)

@@ -1,25 +1,90 @@
-"""Which networks are trained: static, and t × S_net × distillation."""
+"""Which networks are trained on which data: static ones, and modes × t × distillation."""
 
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
-from las_mm.config_parts import type_name
+DEVICES = ('tx2', 'v100')
+LATENCY_REPORT = dict(type='LatencyReportHook', devices=list(DEVICES), measure=True)
 
-CONFIGS = {
-    'detection': 'configs/faster_rcnn_las_r50_4-4-2-1_demo.py',
-    'classification': 'configs/las_r50_4-4-2-1_demo.py',
+
+@dataclass(frozen=True)
+class Task:
+    """A data set and what is trained on it.
+
+    Attributes:
+        title: What the page calls it.
+        text: What the page says of the data and the training.
+        config: Of the dynamic network, below ``configs/experiments``.
+        metric: The accuracy.
+        dynamic: The network that is made dynamic, by its name in ``networks``.
+        networks: Options of each network's backbone. All but ``dynamic`` are its static rivals.
+        weights: Published weights that a network starts from; of one without, a training from
+            scratch is what it starts from.
+        headline: t, mode and distillation that are trained with every seed.
+        others: Those that are trained with the first seed.
+        scratch_epochs: Length of a training from scratch.
+    """
+
+    title: str
+    text: str
+    config: str
+    metric: str
+    dynamic: str
+    networks: dict[str, dict[str, Any]]
+    headline: tuple[tuple[float, str, str], ...]
+    others: tuple[tuple[float, str, str], ...]
+    weights: dict[str, str] = field(default_factory=dict)
+    scratch_epochs: int = 0
+
+
+CIFAR10 = 'data/cifar10/resnet'
+TASKS = {
+    'cifar10': Task(
+        title='CIFAR-10',
+        text=(
+            'Images as JPEG files, which costs accuracy: only rows of this table compare. '
+            'ResNet-56 and -20 start from published networks; ResNet-44 and -32 from the first '
+            'blocks of each stage of ResNet-56. All are trained two epochs further.'
+        ),
+        config='cifar10.py',
+        metric='accuracy/top1',
+        dynamic='r56',
+        networks={f'r{depth}': dict(depth=depth) for depth in (56, 44, 32, 20)},
+        weights={
+            'r56': CIFAR10 + '56.pth',
+            'r44': CIFAR10 + '56_cut_to_44.pth',
+            'r32': CIFAR10 + '56_cut_to_32.pth',
+            'r20': CIFAR10 + '20.pth',
+        },
+        headline=((0.5, '4-4-2', 'no'),),
+        others=(
+            (0.5, '4-4-2', 'teacher'),
+            (0.4, '4-4-2', 'no'),
+            (0.5, '1-1-1', 'no'),
+            (0.5, 'all', 'no'),
+            (0.7, '4-4-2', 'no'),
+            (0.5, '4-4-2', 'reverse'),
+            (0.5, 'channel-2-2-2', 'no'),
+            (0.5, '8-4-4', 'no'),
+            (0.5, 'dynconv', 'no'),
+            (0.4, '1-1-1', 'no'),
+            (0.4, 'all', 'no'),
+            (0.4, 'channel-2-2-2', 'no'),
+            (0.4, '4-4-2', 'teacher'),
+            (0.7, '4-4-2', 'teacher'),
+            (0.7, '1-1-1', 'no'),
+            (0.7, 'all', 'no'),
+            (0.7, 'channel-2-2-2', 'no'),
+            (0.4, '8-4-4', 'no'),
+            (0.7, '8-4-4', 'no'),
+            (0.4, 'dynconv', 'no'),
+            (0.7, 'dynconv', 'no'),
+        ),
+    ),
 }
-TARGETS = (0.7, 0.5, 0.4)
-GRANULARITIES = ('1-1-1-1', '4-4-2-1', '4-4-7-1')
-HEADLINE = (0.5, '4-4-2-1', True)
-DEVICE = 'tx2'
-# The demo sets at a size and for a time that let all runs end in a few hours of two CPU cores.
-IMAGE_SIZES = {'detection': (192, 192), 'classification': (64, 64)}
-STATIC_EPOCHS = {'detection': 5, 'classification': 12}
-EPOCHS = {'detection': 5, 'classification': 5}  # of what starts from a static network
 
 
 @dataclass(frozen=True)
@@ -27,111 +92,144 @@ class Experiment:
     """One network to train and test.
 
     Attributes:
-        task: Which demo set.
-        target: t of L_FLOPs; None for the static network.
-        granularity: S_net.
-        distilled: Whether the static network teaches it.
+        task: Which data set.
+        network: Which of its networks.
+        target: t of L_FLOPs; None for a static network.
+        mode: S_net, ``'all'`` for whole blocks, ``'channel-'`` and channels per group, or
+            ``'dynconv'`` for that paper's masker and loss.
+        distilled: ``'teacher'`` for KL(teacher‖student), ``'reverse'``, or ``'no'``.
         seed: Of the training.
-        by_latency: Whether it is trained to the predicted latency that the network of the same t
-            and seed reached by FLOPs, instead of to t.
-        longer: Of a static network: whether it is trained a second time from its own weights, as
-            long as the dynamic ones are from these. It is what they compare with.
+        scratch: Whether it is the training from scratch that others start from.
     """
 
     task: str
+    network: str
     target: float | None = None
-    granularity: str = '4-4-2-1'
-    distilled: bool = True
+    mode: str = 'static'
+    distilled: str = 'no'
     seed: int = 0
-    by_latency: bool = False
-    longer: bool = False
+    scratch: bool = False
 
     @property
     def name(self) -> str:
-        """Folder of the run, and what tables call it."""
-        if self.target is None:
-            return f'{self.task}_{"longer" if self.longer else "static"}_seed{self.seed}'
-        kind = 'latency' if self.by_latency else f't{self.target}'
-        kd = 'kd' if self.distilled else 'plain'
-        return f'{self.task}_{kind}_{self.granularity}_{kd}_seed{self.seed}'
+        """Folder of the run, and its record's file."""
+        kind = 'scratch' if self.scratch else self.mode
+        parts = [self.task, self.network, kind]
+        if self.target is not None:
+            parts += [f't{self.target}', *([f'kd-{self.distilled}'] * (self.distilled != 'no'))]
+        return '_'.join([*parts, f'seed{self.seed}'])
 
     @property
     def static(self) -> 'Experiment':
-        """The static network that this one starts from."""
-        return Experiment(self.task, seed=self.seed)
+        """The same network, static, trained as long: what it compares with, and its teacher."""
+        return Experiment(self.task, self.network, seed=self.seed)
 
     @property
-    def by_flops(self) -> 'Experiment':
-        """The network whose predicted latency this one is trained to."""
-        return Experiment(self.task, self.target, self.granularity, self.distilled, self.seed)
+    def start(self) -> 'Experiment | None':
+        """The training that it starts from; None where that is from scratch or given weights."""
+        if self.scratch or self.network in TASKS[self.task].weights:
+            return None
+        return replace(self.static, scratch=True)
+
+    @property
+    def needs(self) -> list['Experiment']:
+        """The trainings that it needs."""
+        teacher = [] if self.distilled == 'no' else [self.static]
+        return [*([self.start] if self.start else []), *teacher]
 
 
 def plan(tasks: list[str], seeds: list[int]) -> list[Experiment]:
-    """Every experiment, each after those that it needs.
+    """Every experiment, each after those that it needs, the most telling ones first.
 
-    The headline (t = 0.5, S_net 4-4-2-1, distilled), its counterpart trained to latency, and their
-    static networks have every seed and come first; the others have the first seed.
+    Static networks and the headline have every seed, the others the first one.
     """
     experiments = []
-    for task in tasks:
-        experiments += [Experiment(task, seed=seed) for seed in seeds]
-        experiments += [Experiment(task, seed=seed, longer=True) for seed in seeds]
-        experiments += [Experiment(task, *HEADLINE, seed) for seed in seeds]
-        experiments += [Experiment(task, *HEADLINE, seed, by_latency=True) for seed in seeds]
-        settings = product(TARGETS, GRANULARITIES, (True, False))
-        others = [setting for setting in settings if setting != HEADLINE]
-        experiments += [Experiment(task, *setting, seeds[0]) for setting in others]
+    for name in tasks:
+        task, first = TASKS[name], seeds[0]
+        for seed in seeds:
+            statics = [Experiment(name, network, seed=seed) for network in task.networks]
+            found = statics + [Experiment(name, task.dynamic, *s, seed) for s in task.headline]
+            if seed == first:
+                found += [Experiment(name, task.dynamic, *s, seed) for s in task.others]
+            starts = {static.start: None for static in statics if static.start}
+            experiments += [*starts, *found]
     return experiments
 
 
-def make_config(
-    experiment: Experiment, root: Path, out: Path, latency: float | None, epochs: int | None
-) -> Config:
-    """The config of an experiment.
+def make_config(experiment: Experiment, root: Path, out: Path, epochs: int | None) -> Config:
+    """The config that an experiment is trained by.
 
     Args:
         experiment: Which.
         root: Of the checkout.
         out: Folder of all runs.
-        latency: ℓ_dyn / ℓ_stat to train to, for those that are trained to latency.
         epochs: Length of training, instead of the plan's.
     """
-    cfg = Config.fromfile(root / CONFIGS[experiment.task])
+    task = TASKS[experiment.task]
+    cfg = Config.fromfile(root / 'configs/experiments' / task.config)
     cfg.randomness = dict(seed=experiment.seed)
-    first = experiment.target is None and not experiment.longer
-    epochs = epochs or (STATIC_EPOCHS if first else EPOCHS)[experiment.task]
-    cfg.train_cfg.update(max_epochs=epochs, val_interval=epochs)
-    _resize(cfg, IMAGE_SIZES[experiment.task])
-    static = out / experiment.static.name
+    if experiment.scratch:
+        cfg.train_cfg.max_epochs = task.scratch_epochs
+    if epochs:
+        cfg.train_cfg.max_epochs = epochs
+    cfg.train_cfg.val_interval = cfg.train_cfg.max_epochs
+    start = experiment.start
+    given = task.weights.get(experiment.network)
+    cfg.load_from = str(out / start.name / 'last.pth') if start else given
+    backbone = cfg.model.backbone
+    backbone.update(task.networks[experiment.network])
     if experiment.target is None:
-        cfg.load_from = str(static / 'last.pth') if experiment.longer else None
-        cfg.model.backbone.update(type='ResNet', norm_eval=False)
-        for name in ('granularity', 'masker'):
-            cfg.model.backbone.pop(name)
-        cfg.custom_hooks = [dict(type='SafeCheckpointHook')]
-        return cfg
-    cfg.model.backbone.granularity = experiment.granularity
-    checkpoint = str(static / 'last.pth')
-    cfg.load_from = checkpoint
-    hooks = {type_name(hook): hook for hook in cfg.custom_hooks}
-    hooks['LatencyReportHook']['measure'] = True
-    target = experiment.target
-    if experiment.by_latency:
-        size = IMAGE_SIZES[experiment.task]
-        target = dict(latency=latency, device=DEVICE, input_size=size)
-    hooks['SparsityLossHook']['target'] = target
-    hooks.pop('DistillationHook', None)
-    if experiment.distilled:
-        hooks['DistillationHook'] = dict(
-            type='DistillationHook', teacher=str(static / 'config.py'), checkpoint=checkpoint
-        )
-    cfg.custom_hooks = list(hooks.values())
+        backbone.pop('granularity')
+        backbone.type = backbone.type.removeprefix('LAS')
+    else:
+        backbone.update(mode_options(experiment.mode))
+    cfg.custom_hooks = make_hooks(experiment, out)
     return cfg
 
 
-def _resize(cfg: Config, size: tuple[int, int]) -> None:
-    """Set the size of images where a pipeline resizes them."""
-    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
-        for step in loader.dataset.pipeline:
-            if step.type == 'Resize':
-                step.scale = size
+def make_test_config(experiment: Experiment, trained: Config) -> Config:
+    """The config that an experiment is tested by.
+
+    A static network is tested as a dynamic one whose maskers keep everything, which gives the same
+    outputs, so that all networks are reported on alike.
+    """
+    cfg = Config(trained.to_dict())
+    if experiment.target is None:
+        backbone = cfg.model.backbone
+        backbone.update(type=f'LAS{backbone.type}', granularity='all', masker=dict(keep_bias=100.0))
+    cfg.custom_hooks = [LATENCY_REPORT]
+    return cfg
+
+
+def mode_options(mode: str) -> dict[str, Any]:
+    """Options of a dynamic backbone."""
+    if mode == 'dynconv':
+        return dict(granularity=1, masker=dict(kind='squeeze'))
+    if mode.startswith('channel-'):
+        return dict(granularity=None, channel_groups=mode.removeprefix('channel-'))
+    return dict(granularity=mode)
+
+
+def make_hooks(experiment: Experiment, out: Path) -> list[dict[str, Any]]:
+    """The hooks of a training."""
+    hooks = [dict(type='SafeCheckpointHook'), dict(type='InvalidLossHook')]
+    if experiment.target is None:
+        return hooks
+    target: dict[str, Any] = dict(type='SparsityLossHook', target=experiment.target)
+    if experiment.mode == 'dynconv':
+        target.update(bounded='flops_ratio', counted='branches', by_epoch=True)
+        hooks.append(dict(type='GumbelTemperatureHook', start=1.0, by_epoch=True, noise_until=0.8))
+    else:
+        hooks.append(dict(type='GumbelTemperatureHook', start=5.0, end=0.1, noise_until=0.8))
+    hooks.append(target)
+    if experiment.distilled != 'no':
+        folder = out / experiment.static.name
+        hooks.append(
+            dict(
+                type='DistillationHook',
+                teacher=str(folder / 'config.py'),
+                checkpoint=str(folder / 'last.pth'),
+                reverse=experiment.distilled == 'reverse',
+            )
+        )
+    return hooks

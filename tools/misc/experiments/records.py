@@ -2,15 +2,15 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.plan import DEVICE, Experiment
+from experiments.plan import TASKS, Experiment
 from las_mm.files import read_json, write_whole
 
 # Of latency_report.json; the rest of it belongs to the checkout that the run was made in.
-KEPT = ('granularity', 'flops', 'stages', 'devices', 'measured', 'object_rates')
+KEPT = ('metrics', 'granularity', 'flops', 'stages', 'devices', 'measured', 'object_rates')
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Result:
     Attributes:
         experiment: Which.
         path: The record's file, which :func:`las_mm.reports.tradeoff.read_run` reads, too.
-        record: ``metrics``, and for a dynamic network parts of its latency report.
+        record: Parts of its latency report.
     """
 
     experiment: Experiment
@@ -30,11 +30,38 @@ class Result:
     @property
     def accuracy(self) -> float:
         """The task's metric."""
-        return next(iter(self.record['metrics'].values()))
+        return self.record['metrics'][TASKS[self.experiment.task].metric]
 
-    def latency_ratio(self, device: str = DEVICE) -> float:
-        """Predicted ℓ_dyn / ℓ_stat."""
-        return next(row['ratio'] for row in self.record['devices'] if row['device'] == device)
+    @property
+    def setting(self) -> Experiment:
+        """What was run, whatever the seed."""
+        return replace(self.experiment, seed=0)
+
+    @property
+    def label(self) -> str:
+        """The curve that it belongs to: its mode and how it was distilled."""
+        distilled = self.experiment.distilled
+        return self.experiment.mode + ('' if distilled == 'no' else f', KD ({distilled})')
+
+    @property
+    def _kind(self) -> str:
+        """Which of a report's numbers are this network's."""
+        return 'static' if self.experiment.target is None else 'dynamic'
+
+    @property
+    def macs(self) -> float:
+        """MACs of an average image, in millions."""
+        return self.record['flops'][self._kind] / 1e6
+
+    @property
+    def measured_ms(self) -> float:
+        """Measured latency of the backbone, in milliseconds."""
+        return self.record['measured'][f'{self._kind}_ms']
+
+    def predicted_ms(self, device: str) -> float:
+        """Predicted latency of the backbone, in milliseconds."""
+        rows = {row['device']: row for row in self.record['devices']}
+        return rows[device][f'{self._kind}_ms']
 
 
 class Records:
@@ -60,10 +87,8 @@ class Records:
         """Those of these runs that are complete."""
         return [result for result in map(self.get, experiments) if result is not None]
 
-    def add(self, experiment: Experiment, metrics: dict[str, float], report: dict | None) -> None:
+    def add(self, experiment: Experiment, report: dict[str, Any]) -> None:
         """Keep the result of a run, which is complete by that."""
-        record = {'metrics': metrics}
-        if report is not None:
-            record |= {name: report[name] for name in KEPT if name in report}
+        record = {name: report[name] for name in KEPT if name in report}
         self.folder.mkdir(parents=True, exist_ok=True)
         write_whole(self.path(experiment), json.dumps(record, indent=1))
