@@ -48,6 +48,7 @@ def vit(kind: str = 'vit', **options) -> nn.Module:
     torch.manual_seed(0)
     with scope('classifier'):
         model = undecide(build_model(vit_config(kind, **options)))
+    nn.init.normal_(model.head.layers.head.weight)  # zeros would teach the backbone nothing
     model.train()  # returns nothing
     return model
 

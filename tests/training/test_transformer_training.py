@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -10,12 +11,14 @@ from detectors import batch, build_model, scope
 from mmengine.hooks import Hook
 from mmengine.model import MMDistributedDataParallel
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
+from mmpretrain.structures import DataSample
 from runs import AutocastOptimWrapper, hooked, runner_of, samples
 from torch.utils.data import Dataset
 from vits import SIZES, undecide, vit, vit_config
 
 from las_mm.checkpoints.loading import latest_checkpoint
-from las_mm.hooks import SparsityLossHook, UsageLossHook
+from las_mm.hooks import DistillationHook, SparsityLossHook, UsageLossHook
+from las_mm.losses import distillation_loss
 
 MIXED = [dict(type='mmpretrain.Mixup', alpha=0.8), dict(type='mmpretrain.CutMix', alpha=1.0)]
 HOOKS = [
@@ -210,3 +213,31 @@ def test_two_processes_train_as_one_does_with_the_whole_batch(tmp_path, monkeypa
             torch.testing.assert_close(rank_gradients[name], grad, rtol=1e-3, atol=1e-6, msg=name)
     assert 0.05 < losses['block_rate'] < 0.95
     assert losses['head_rate'] != pytest.approx(losses['loss_heads'] / 2 + 0.2)  # some are skipped
+
+
+@pytest.mark.parametrize('kind', SIZES)
+def test_the_static_network_teaches_on_mixed_images(kind, tmp_path):
+    np.random.seed(0)  # of the mixing
+    model = vit(kind, augments=MIXED)
+    config = vit_config(kind)
+    config.backbone.type = config.backbone.type.replace('LAST2T', 'T2T').replace('LAS', '')
+    with scope('classifier'):
+        teacher = build_model(config)
+    torch.nn.init.normal_(teacher.head.layers.head.weight)
+    torch.save(teacher.state_dict(), tmp_path / 'teacher.pth')
+    images = torch.randint(0, 256, (4, 3, SIZES[kind], SIZES[kind]))
+    labels = [DataSample().set_gt_label(label) for label in range(4)]
+    data = model.data_preprocessor({'inputs': images, 'data_samples': labels}, training=True)
+    assert any(sample.gt_score.max() < 1 for sample in data['data_samples'])
+    torch.manual_seed(1)
+    student = model(data['inputs'])
+    teacher.eval()
+    wanted = teacher(data['inputs'])
+    with hooked(DistillationHook(config, str(tmp_path / 'teacher.pth')), model):
+        torch.manual_seed(1)
+        losses = model(**data, mode='loss')
+    loss = 0.5 * distillation_loss(student, wanted)
+    assert losses['loss_kd'].item() == pytest.approx(loss.item(), rel=1e-4)
+    assert loss > 0
+    losses['loss_kd'].backward()
+    assert model.backbone.cls_token.grad.abs().sum() > 0
