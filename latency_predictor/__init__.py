@@ -7,6 +7,7 @@ r give a latency by a search over tiles (``Schedule``) of each ``Operator``.
 from .blocks import basic, bottleneck, dense_layer, inverted_residual
 from .chain import Conv, chain
 from .device import Device, device_names, load_device, load_devices
+from .encoder_spec import EncoderSpec
 from .fusion import Fusion
 from .macs import network_macs, rate_for_macs_ratio
 from .model import LatencyModel
@@ -25,6 +26,7 @@ __all__ = [
     'BlockSpec',
     'Conv',
     'Device',
+    'EncoderSpec',
     'Fusion',
     'LatencyModel',
     'LayerSpec',

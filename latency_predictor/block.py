@@ -35,6 +35,12 @@ def layer_operator(layer: LayerSpec, batch_size: int = 1) -> Operator:
         )
     if layer.kind == 'fc':
         return ops.fully_connected('fc', layer.in_channels, layer.out_channels, batch_size)
+    if layer.kind == 'norm':
+        return ops.over_rows('norm', batch_size * layer.height * layer.width, layer.out_channels)
+    if layer.kind == 'unfold':
+        return ops.elementwise(
+            'unfold', batch_size * layer.height * layer.width, layer.out_channels
+        )
     if layer.kind == 'concat':
         return ops.concatenation(layer.out_channels, *layer.size, batch_size)
     if layer.height == layer.width == 1:  # a global pool: its stride is the size of the map

@@ -66,7 +66,7 @@ def search_joint(
         ValueError: If there is nothing to try in a stage, or a share is missing or not in [0, 1].
     """
     tried = legal_granularities(network) if granularities is None else granularities
-    stages = sorted({block.stage for block in network.blocks})
+    stages = sorted({block.stage for block in network.conv_blocks})
     if len(tried) != len(stages):
         raise ValueError(
             f'granularities: got {len(tried)} stages; give the {len(stages)} of {network.name}'
@@ -75,7 +75,7 @@ def search_joint(
     times, static = [], []
     for stage, sizes in zip(stages, tried, strict=True):
         counts: dict[BlockSpec, int] = {}
-        for block in network.blocks:
+        for block in network.conv_blocks:
             if block.stage == stage:
                 shape = model.shape_of(block.static())
                 counts[shape] = counts.get(shape, 0) + 1

@@ -8,7 +8,8 @@ import functools
 from dataclasses import dataclass
 from math import prod
 
-from .network import NetworkSpec
+from .encoder_spec import EncoderSpec
+from .network import AnyBlock, NetworkSpec
 from .rates import Shares, block_dilated_rate, named_shares
 from .spec import BRANCH, CHANNELS, DILATED, SITES, BlockSpec
 
@@ -51,7 +52,7 @@ def masker_macs(block: BlockSpec) -> int:
     return macs
 
 
-def block_macs(block: BlockSpec, shares: Shares = 1.0) -> Macs:
+def block_macs(block: AnyBlock, shares: Shares = 1.0) -> Macs:
     """F_stat and F_dyn of a block, as Σ MACs · Π shares.
 
     Args:
@@ -59,8 +60,11 @@ def block_macs(block: BlockSpec, shares: Shares = 1.0) -> Macs:
         shares: As for :meth:`~latency_predictor.LatencyModel.block`; numbers. ``'dilated'`` left
             out is :func:`~latency_predictor.expected_dilated_rate`.
     """
-    layers = (*block.layers, *block.shortcut)
     found = {name: float(share[0]) for name, share in named_shares(block, shares).items()}
+    if isinstance(block, EncoderSpec):
+        parts = (macs * prod(found.get(name, 1.0) for name in at) for macs, at in block.works)
+        return Macs(block.macs, sum(parts) + block.masker_macs)
+    layers = (*block.layers, *block.shortcut)
     if SITES in found:
         found.setdefault(DILATED, float(block_dilated_rate(block, found[SITES])))
     dynamic = sum(

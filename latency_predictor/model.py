@@ -2,21 +2,28 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
+from . import encoder
 from .block import layer_operator, static_operators
 from .checks import require_integer, require_one_of
 from .deciding import in_mode
 from .device import Device, load_device
+from .encoder_spec import EncoderSpec
 from .fusion import DEFAULT_FUSION, Fusion
-from .network import NetworkSpec
+from .network import AnyBlock, AnyLayer, NetworkSpec
 from .operators.operator import Operator
 from .rates import Shares, named_shares
 from .results import BlockCurve, BlockLatency, NetworkLatency
-from .runs import dynamic_runs, operator_latency
+from .runs import BlockRun, dynamic_runs, operator_latency
 from .schedule import TILE_SETS, Schedule, schedule
-from .spec import BRANCH, CHANNELS, SITES, BlockSpec
+from .spec import ATTENTION, BRANCH, CHANNELS, HEADS, SITES, TOKENS, BlockSpec
+
+Block = TypeVar('Block', bound=BlockSpec | EncoderSpec)
+# Which share a report calls the activation rate, if it is decided on.
+COARSEST = (SITES, BRANCH, TOKENS, CHANNELS, HEADS, ATTENTION)
 
 
 class LatencyModel:
@@ -48,10 +55,10 @@ class LatencyModel:
             tiles = 'divisors' if self.device.any_tile else 'paper'
         require_one_of('tiles', tiles, TILE_SETS)
         self.precision, self.batch_size, self.tiles = precision, batch_size, tiles
-        self._static: dict[tuple[BlockSpec, bool], tuple[Schedule, ...]] = {}
+        self._static: dict[tuple[AnyBlock, bool], tuple[Schedule, ...]] = {}
 
     def block(
-        self, spec: BlockSpec, shares: Shares = None, fusion: Fusion = DEFAULT_FUSION
+        self, spec: AnyBlock, shares: Shares = None, fusion: Fusion = DEFAULT_FUSION
     ) -> BlockLatency:
         """Latency of one block with a breakdown by operator.
 
@@ -59,7 +66,8 @@ class LatencyModel:
             spec: The block.
             shares: How much of its work runs, by name, in [0, 1]: ``'sites'`` (r, of the output's
                 pixels), ``'channels'`` (of the inner ones) and ``'branch'`` (the probability that
-                the block runs), as far as the block decides on them; a number is all of these.
+                the block runs), as far as the block decides on them; of an encoder layer
+                ``'tokens'``, ``'heads'``, ``'attention'`` and ``'mlp'``; a number is all of these.
                 ``'dilated'`` is the share of the pixels that conv1 computes where it is not fused
                 with the masker; left out, every active patch has its own halo, and overlaps are
                 computed twice (what a gathering kernel does), i.e. r ((sS + halo) / sS)^2.
@@ -71,7 +79,7 @@ class LatencyModel:
         """
         return self._blocks(spec, [spec.name], shares, fusion)[0]
 
-    def curve(self, spec: BlockSpec, shares: Shares, fusion: Fusion = DEFAULT_FUSION) -> BlockCurve:
+    def curve(self, spec: AnyBlock, shares: Shares, fusion: Fusion = DEFAULT_FUSION) -> BlockCurve:
         """One dynamic block at many shares, in one vectorised search.
 
         Args:
@@ -83,7 +91,7 @@ class LatencyModel:
         static = sum(float(s.total) for s in self._static_schedules(spec, fusion.conv3_add))
         total = np.zeros(len(main_share(given)))
         fused = np.zeros(len(total), bool)
-        for run in dynamic_runs(spec, given, fusion, self.batch_size, self.schedule):
+        for run in self._dynamic_runs(spec, given, fusion):
             total[run.cases], fused[run.cases] = run.total, run.fused
         return BlockCurve(main_share(given), static * 1e6, total * 1e6, fused)
 
@@ -101,7 +109,7 @@ class LatencyModel:
             ValueError: If a share is not in [0, 1], or there are not as many as blocks.
         """
         cases = spec.shares_of_blocks(shares)
-        alike: dict[BlockSpec, list[int]] = {}
+        alike: dict[AnyBlock, list[int]] = {}
         for index, block in enumerate(spec.blocks):
             alike.setdefault(self.shape_of(block), []).append(index)
         blocks: list = [None] * len(spec.blocks)
@@ -138,11 +146,16 @@ class LatencyModel:
 
     def layers_us(self, spec: NetworkSpec) -> float:
         """Microseconds of all that is in no block."""
-        operators = [layer_operator(layer, self.batch_size) for layer in spec.fixed]
+        operators = [o for layer in spec.fixed for o in self._layer_operators(layer)]
         return sum(float(self.schedule(operator).total) for operator in operators) * 1e6
 
+    def _layer_operators(self, layer: AnyLayer) -> list[Operator]:
+        if isinstance(layer, EncoderSpec):
+            return encoder.static_operators(layer, self.batch_size)
+        return [layer_operator(layer, self.batch_size)]
+
     @staticmethod
-    def shape_of(block: BlockSpec) -> BlockSpec:
+    def shape_of(block: Block) -> Block:
         """The block without its name: all that its latency depends on."""
         return replace(block, name=f'stage {block.stage}')
 
@@ -150,16 +163,26 @@ class LatencyModel:
         """The operator with its best tile."""
         return schedule(operator, self.device, self.precision, self.tiles)
 
-    def _static_schedules(self, spec: BlockSpec, conv3_add: bool = False) -> tuple[Schedule, ...]:
+    def _dynamic_runs(
+        self, spec: AnyBlock, shares: dict[str, np.ndarray], fusion: Fusion
+    ) -> list[BlockRun]:
+        if isinstance(spec, EncoderSpec):
+            return encoder.dynamic_runs(spec, shares, self.batch_size, self.schedule)
+        return dynamic_runs(spec, shares, fusion, self.batch_size, self.schedule)
+
+    def _static_schedules(self, spec: AnyBlock, conv3_add: bool = False) -> tuple[Schedule, ...]:
         shape = self.shape_of(spec).static()
         key = shape, conv3_add
         if key not in self._static:
-            operators = static_operators(shape, self.batch_size, conv3_add)
+            if isinstance(shape, EncoderSpec):
+                operators = encoder.static_operators(shape, self.batch_size)
+            else:
+                operators = static_operators(shape, self.batch_size, conv3_add)
             self._static[key] = tuple(self.schedule(operator) for operator in operators)
         return self._static[key]
 
     def _blocks(
-        self, spec: BlockSpec, names: Sequence[str], shares: Shares, fusion: Fusion
+        self, spec: AnyBlock, names: Sequence[str], shares: Shares, fusion: Fusion
     ) -> list[BlockLatency]:
         """Blocks of one shape under different names and shares."""
         given = named_shares(spec, shares)
@@ -173,7 +196,7 @@ class LatencyModel:
                 for name in names
             ]
         result: list = [None] * len(names)
-        for run in dynamic_runs(spec, given, fusion, self.batch_size, self.schedule):
+        for run in self._dynamic_runs(spec, given, fusion):
             for index, case in enumerate(run.cases):
                 result[case] = BlockLatency(
                     names[case],
@@ -191,7 +214,7 @@ class LatencyModel:
 
 def main_share(shares: dict[str, np.ndarray]) -> np.ndarray:
     """(R,) of the coarsest decision that there is: what a report calls the activation rate."""
-    return next(shares[name] for name in (SITES, BRANCH, CHANNELS) if name in shares)
+    return next(shares[name] for name in COARSEST if name in shares)
 
 
 def _stacked(cases: Sequence[dict[str, float] | float | None]) -> Shares:

@@ -6,16 +6,19 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import yaml
 from numpy.typing import ArrayLike
 
-from .checks import check_rate
+from .checks import check_rate, is_integer
+from .encoder_spec import EncoderSpec
 from .reading import read_block, read_layer
-from .spec import WHOLE, BlockSpec, LayerSpec, Size
+from .spec import TOKENS, WHOLE, BlockSpec, LayerSpec, Size
 
+AnyBlock = BlockSpec | EncoderSpec
+AnyLayer = LayerSpec | EncoderSpec  # an encoder layer that decides on nothing
 Granularity = str | Sequence[int | str | None] | int | None  # S_net
 
 
@@ -34,10 +37,10 @@ class NetworkSpec:
 
     name: str
     input_size: Size
-    blocks: tuple[BlockSpec, ...]
-    stem: tuple[LayerSpec, ...] = ()
-    head: tuple[LayerSpec, ...] = ()
-    between: tuple[LayerSpec, ...] = ()
+    blocks: tuple[AnyBlock, ...]
+    stem: tuple[AnyLayer, ...] = ()
+    head: tuple[AnyLayer, ...] = ()
+    between: tuple[AnyLayer, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.blocks:
@@ -50,7 +53,7 @@ class NetworkSpec:
             )
 
     @property
-    def fixed(self) -> tuple[LayerSpec, ...]:
+    def fixed(self) -> tuple[AnyLayer, ...]:
         """All that is in no block and always runs."""
         return (*self.stem, *self.between, *self.head)
 
@@ -65,23 +68,85 @@ class NetworkSpec:
 
         Blocks that cannot skip anything, for want of a shortcut, stay static.
         """
-        stages = sorted({block.stage for block in self.blocks})
+        if self.is_transformer:
+            return self.with_tokens(granularity)
+        stages = sorted({block.stage for block in self.conv_blocks})
         sizes = dict(zip(stages, parse_granularity(granularity, len(stages)), strict=True))
         blocks = tuple(
             block if block.join == 'none' else block.with_granularity(sizes[block.stage])
-            for block in self.blocks
+            for block in self.conv_blocks
         )
         return dataclasses.replace(self, blocks=blocks)
 
     def with_channel_groups(self, groups: Granularity) -> 'NetworkSpec':
         """The same network with another G_net, channels per decision in each stage."""
+        if self.is_transformer:
+            raise ValueError(
+                f'channel_groups: got {groups!r} for {self.name!r}; leave it out, heads are '
+                'decided on one by one'
+            )
         stages = sorted({block.stage for block in self.blocks})
         parsed = parse_granularity(groups, len(stages), 'channel_groups')
         chosen: dict[int, Any] = dict(zip(stages, parsed, strict=True))
+        blocks = tuple(block.with_channel_group(chosen[block.stage]) for block in self.conv_blocks)
+        return dataclasses.replace(self, blocks=blocks)
+
+    @property
+    def is_transformer(self) -> bool:
+        """Whether its blocks are encoder layers."""
+        return isinstance(self.blocks[0], EncoderSpec)
+
+    @property
+    def conv_blocks(self) -> tuple[BlockSpec, ...]:
+        """The blocks of a network of convolutions, for what is about their granularity.
+
+        Raises:
+            ValueError: If they are encoder layers.
+        """
+        if self.is_transformer:
+            raise ValueError(
+                f'network: got {self.name!r}, a transformer; choose one of convolutions: gathered '
+                'tokens and heads have no granularity that latency depends on'
+            )
+        return cast(tuple[BlockSpec, ...], self.blocks)
+
+    def with_policies(
+        self, policies: Sequence[str], token_patch: int = 1, keep_layers: int = 1
+    ) -> 'NetworkSpec':
+        """A transformer with other decisions.
+
+        Args:
+            policies: Any of ``'tokens'``, ``'heads'``, ``'blocks'``.
+            token_patch: S, edge of a patch of tokens.
+            keep_layers: First layers that decide on tokens alone.
+
+        Raises:
+            ValueError: If a policy is unknown, or the network is none of encoder layers.
+        """
+        if not self.is_transformer:
+            raise ValueError(f'policies: got {policies!r}; {self.name!r} is not a transformer')
+        first = [policy for policy in policies if policy == TOKENS]
         blocks = tuple(
-            dataclasses.replace(block, channel_group=chosen[block.stage]) for block in self.blocks
+            block.with_policies(first if index < keep_layers else policies, token_patch)
+            for index, block in enumerate(self.blocks)
+            if isinstance(block, EncoderSpec)
         )
         return dataclasses.replace(self, blocks=blocks)
+
+    def with_tokens(self, token_patch: Granularity) -> 'NetworkSpec':
+        """A transformer that decides on S x S patches of tokens alone; None for the static one.
+
+        Raises:
+            ValueError: If S is not one integer.
+        """
+        if token_patch is None:
+            return self.static()
+        (size,) = parse_granularity(token_patch, 1)
+        if not is_integer(size):
+            raise ValueError(
+                f'granularity: got {token_patch!r} for {self.name!r}; give S in tokens, or None'
+            )
+        return self.with_policies((TOKENS,), int(size or 1))
 
     def static(self) -> 'NetworkSpec':
         """The same network without decisions."""

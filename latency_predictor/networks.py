@@ -1,4 +1,4 @@
-"""Networks by name: those of the paper, ResNet-18 to 152 and RegNetY, and light ones."""
+"""Networks by name: ResNet-18 to 152 and RegNetY of the paper, light ones, transformers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +7,7 @@ from .blocks import basic, bottleneck
 from .light_networks import CIFAR_DEPTHS, classifier, mobilenet_v2, resnet_cifar
 from .network import Granularity, NetworkSpec, parse_granularity
 from .spec import LayerSpec
+from .transformers import TRANSFORMER_NAMES, transformer
 
 # Blocks per stage (He et al., "Deep residual learning", Table 1).
 _RESNET_DEPTHS = {
@@ -29,6 +30,7 @@ NETWORK_NAMES = (
     *(f'regnety_{size}' for size in _REGNETY),
     'mobilenet_v2',
     *(f'resnet{depth}_cifar' for depth in CIFAR_DEPTHS),
+    *TRANSFORMER_NAMES,
 )
 
 
@@ -158,6 +160,8 @@ def usual_granularity(name: str) -> str:
         name: As for :func:`build_network`.
     """
     family, _, size = str(name).lower().partition('_')
+    if str(name).lower() in TRANSFORMER_NAMES:
+        return '1'
     if family == 'mobilenet':
         return '4-4-2-2-1'
     return '4-4-2' if size == 'cifar' else '4-4-7-1'
@@ -185,6 +189,8 @@ def build_network(
         )
     family, _, size = text.lower().partition('_')
     input_size = input_size or (32 if size == 'cifar' else 224)
+    if text.lower() in TRANSFORMER_NAMES:
+        return transformer(text.lower(), _input_size(input_size), granularity, head)
     if family == 'regnety':
         return regnet(size, input_size, granularity, head)
     if family == 'mobilenet':

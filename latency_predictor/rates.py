@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .checks import check_rate, require_one_of
+from .encoder_spec import EncoderSpec
 from .spec import DILATED, SHARES, BlockSpec
 
 # Shares by name, each a number or one for each case; or one number for all that is decided on.
 Shares = Mapping[str, ArrayLike] | ArrayLike | None
 
 
-def named_shares(block: BlockSpec, shares: Shares) -> dict[str, np.ndarray]:
+def named_shares(block: BlockSpec | EncoderSpec, shares: Shares) -> dict[str, np.ndarray]:
     """The shares that a block decides on, as arrays of one length (R,), by name.
 
     Args:

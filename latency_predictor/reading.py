@@ -6,23 +6,25 @@ from typing import Any
 
 from .blocks import basic, bottleneck
 from .checks import require_one_of
+from .encoder_spec import EncoderSpec
 from .spec import BlockSpec, LayerSpec
 
 # The kinds of block that files named when a block had no layers.
 BUILDERS: dict[str, Callable[..., BlockSpec]] = {'bottleneck': bottleneck, 'basic': basic}
 
 
-def read_layer(owner: str, entry: Any) -> LayerSpec:
-    """A layer of a mapping of its fields.
+def read_layer(owner: str, entry: Any) -> LayerSpec | EncoderSpec:
+    """A layer of a mapping of its fields; one with heads is an encoder layer.
 
     Raises:
         ValueError: If a field is unknown, missing or wrong; ``owner`` is named first.
     """
-    return _build(LayerSpec, owner, entry)
+    is_encoder = isinstance(entry, Mapping) and 'heads' in entry
+    return _build(EncoderSpec if is_encoder else LayerSpec, owner, entry)
 
 
-def read_block(owner: str, entry: Any) -> BlockSpec:
-    """A block of a mapping of its fields.
+def read_block(owner: str, entry: Any) -> BlockSpec | EncoderSpec:
+    """A block of a mapping of its fields; one with heads is an encoder layer.
 
     Raises:
         ValueError: If a field is unknown, missing or wrong; ``owner`` is named first.
@@ -33,6 +35,8 @@ def read_block(owner: str, entry: Any) -> BlockSpec:
         return _build(BUILDERS[entry['kind']], owner, fields)
     if not isinstance(entry, Mapping):
         return _build(BlockSpec, owner, entry)
+    if 'heads' in entry:
+        return _build(EncoderSpec, owner, entry)
     lists = {
         key: tuple(
             read_layer(f'{owner}, {key}[{index}]', item)

@@ -23,8 +23,8 @@ def legal_granularities(network: NetworkSpec) -> tuple[tuple[int, ...], ...]:
     Section 3.2: {1, 2, 4, 7, 8, 14, 28} for the 56 x 56 maps of stage 1; one patch for the whole
     map would be layer skipping, which the paper leaves out too.
     """
-    edges = {block.stage: math.gcd(block.height, block.width) for block in network.blocks}
-    maps = {block.stage: max(block.height, block.width) for block in network.blocks}
+    edges = {block.stage: math.gcd(block.height, block.width) for block in network.conv_blocks}
+    maps = {block.stage: max(block.height, block.width) for block in network.conv_blocks}
     return tuple(
         tuple(s for s in range(1, edge + 1) if edge % s == 0 and s < maps[stage]) or (1,)
         for stage, edge in sorted(edges.items())
@@ -77,7 +77,7 @@ def sweep(
         granularities: S to try per stage; None is ``legal_granularities``.
     """
     rates = np.atleast_1d(check_rate('activation_rates', activation_rates))
-    stages = sorted({block.stage for block in network.blocks})
+    stages = sorted({block.stage for block in network.conv_blocks})
     tried = legal_granularities(network) if granularities is None else granularities
     if len(tried) != len(stages):
         raise ValueError(
@@ -93,7 +93,7 @@ def _stage_curves(
     model: LatencyModel, network: NetworkSpec, stage: int, sizes: tuple[int, ...], rates: np.ndarray
 ) -> StageCurves:
     counts: dict[BlockSpec, int] = {}
-    for block in network.blocks:
+    for block in network.conv_blocks:
         if block.stage == stage:
             shape = model.shape_of(block)
             counts[shape] = counts.get(shape, 0) + 1

@@ -11,8 +11,11 @@ from math import prod
 from .checks import is_integer, require_integer, require_one_of
 
 # Names of shares: of pixels that the next layer reads, of pixels, of inner channels, of images.
-DILATED, SITES, CHANNELS, BRANCH = SHARES = ('dilated', 'sites', 'channels', 'branch')
-LAYER_KINDS = ('conv', 'max_pool', 'avg_pool', 'fc', 'gate', 'concat')
+DILATED, SITES, CHANNELS, BRANCH = _CONV_SHARES = ('dilated', 'sites', 'channels', 'branch')
+# Of encoder layers: of tokens, of heads, of images whose attention or MLP runs.
+TOKENS, HEADS, ATTENTION, MLP = _ENCODER_SHARES = ('tokens', 'heads', 'attention', 'mlp')
+SHARES = (*_CONV_SHARES, *_ENCODER_SHARES)
+LAYER_KINDS = ('conv', 'max_pool', 'avg_pool', 'fc', 'gate', 'concat', 'norm', 'unfold')
 JOINS = ('add', 'concat', 'none')
 MASKERS = ('pool', 'squeeze')
 WHOLE = 'all'  # a granularity: the block runs for an image or it does not
@@ -26,8 +29,9 @@ class LayerSpec:
 
     Attributes:
         kind: ``'conv'``, ``'max_pool'``, ``'avg_pool'``, ``'fc'`` (height = width = 1),
-            ``'gate'`` (squeeze-and-excitation) or ``'concat'`` (a copy of several maps into one,
-            with whatever is done to each element on the way).
+            ``'gate'`` (squeeze-and-excitation), ``'concat'`` (a copy of several maps into one,
+            with whatever is done to each element on the way), ``'norm'`` (a layer norm of each
+            token of a grid) or ``'unfold'`` (windows of a map, one beside the other).
         in_channels: C_in.
         out_channels: C_out.
         height: Of the *output* map.

@@ -10,16 +10,18 @@ from las_mm.layers import (
     SITES,
     Branch,
     DynamicBlock,
-    EncoderBranch,
     Step,
     convs_of,
 )
 from las_mm.layers.squeeze_masker import SqueezeMasker
 from las_mm.models.backbone import DynamicBackbone, StemLayer, size_after
+from las_mm.models.transformer import DynamicTransformer
 from las_mm.ops import WHOLE, conv_size
 from latency_predictor import BlockSpec, Conv, LayerSpec, NetworkSpec, chain
 from latency_predictor.chain import concatenation, gate_after, projection
 from latency_predictor.spec import CHANNELS
+
+from .encoders import describe_transformer
 
 Size = tuple[int, int]
 
@@ -35,6 +37,8 @@ def describe_backbone(backbone: DynamicBackbone, input_size: Size) -> NetworkSpe
         The description; None for a backbone with blocks of which the predictor has no model: only
         the first two convolutions of a block may be larger than 1×1.
     """
+    if isinstance(backbone, DynamicTransformer):
+        return describe_transformer(backbone, input_size)
     if not all(has_model(b.branch) for b in backbone.blocks):
         return None
     stem, size = _describe_layers(backbone.stem_layers, input_size)
@@ -66,17 +70,15 @@ def require_description(backbone: DynamicBackbone, input_size: Size) -> NetworkS
     network = describe_backbone(backbone, input_size)
     if network is None:
         raise ValueError(
-            f'backbone: the latency predictor has no model of {backbone.title}, whose blocks are '
-            'encoder layers or have more than two convolutions larger than 1x1; take another '
-            'backbone, or a share of FLOPs as target'
+            f'backbone: the latency predictor has no model of {backbone.title}, whose blocks '
+            'have more than two convolutions larger than 1x1; take another backbone, or a share of '
+            'FLOPs as target'
         )
     return network
 
 
 def has_model(branch: Branch) -> bool:
-    """Whether the predictor has a model of blocks with this branch; not of encoder layers."""
-    if isinstance(branch, EncoderBranch):
-        return False
+    """Whether the predictor has a model of blocks of convolutions with this branch."""
     return all(step.op.kernel_size == (1, 1) and step.stride == 1 for step in branch.steps[2:])
 
 

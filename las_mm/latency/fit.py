@@ -14,14 +14,11 @@ import torch
 from torch import Tensor
 
 from las_mm.losses import start_rate
-from latency_predictor import (
-    BlockSpec,
-    Fusion,
-    LatencyModel,
-    NetworkSpec,
-)
+from latency_predictor import BlockSpec, EncoderSpec, Fusion, LatencyModel, NetworkSpec
+from latency_predictor.network import AnyBlock
 from latency_predictor.rates import block_dilated_rate
 
+from .encoder_fit import EncoderFit, fit_encoder, uniform_encoder_shares
 from .rate_table import RateTable, fit_table, interval
 
 # Shares of channels between which latency is interpolated.
@@ -49,9 +46,19 @@ class BlockFit:
     static_us: float
     channels: Tensor
 
-    def __call__(
-        self, activation_rate: Tensor, dilated_rate: Tensor, channel_rate: Tensor
-    ) -> Tensor:
+    def __call__(self, shares: Sequence[Shares], one: Tensor) -> Tensor:
+        """Microseconds (n,), in double precision; differentiable.
+
+        Args:
+            shares: Of n blocks, scalars by their names.
+            one: 1, what a share is that a block does not decide on.
+        """
+        active = [part.get('sites', part.get('branch', one)) for part in shares]
+        dilated = [part.get('dilated', rate) for part, rate in zip(shares, active, strict=True)]
+        channels = [part.get('channels', one) for part in shares]
+        return self.at(*map(torch.stack, (active, dilated, channels)))
+
+    def at(self, activation_rate: Tensor, dilated_rate: Tensor, channel_rate: Tensor) -> Tensor:
         """Microseconds (n,) at rates (n,), in double precision; differentiable."""
         rates = activation_rate, dilated_rate
         values = torch.stack([torch.minimum(*(t(*rates) for t in pair)) for pair in self.options])
@@ -82,7 +89,7 @@ class LatencyFit:
     """
 
     device: str
-    fits: tuple[BlockFit, ...]
+    fits: tuple[BlockFit | EncoderFit, ...]
     other_us: float
     static_us: float
     error: float = float('nan')
@@ -90,11 +97,10 @@ class LatencyFit:
 
     def blocks_us(self, shares: Sequence[Shares]) -> Tensor:
         """Microseconds of each block, (blocks,), at the shares of each, scalars by their names."""
-        rates = _rates(shares)
+        one = next(iter(next(part for part in shares if part).values())).new_ones(())
         where = torch.tensor([index for fit in self.fits for index in fit.blocks])
-        where = where.to(rates[0].device)
-        parts = [fit(*(rate[list(fit.blocks)] for rate in rates)) for fit in self.fits]
-        return torch.cat(parts)[torch.argsort(where)].to(rates[0].dtype)
+        parts = [fit([shares[index] for index in fit.blocks], one) for fit in self.fits]
+        return torch.cat(parts)[torch.argsort(where).to(one.device)].to(one.dtype)
 
     def block_ratios(self, shares: Sequence[Shares]) -> Tensor:
         """ℓ_dyn / ℓ_stat of each block, (blocks,)."""
@@ -121,23 +127,19 @@ def fit_latency(model: LatencyModel, network: NetworkSpec, tries: int = 64) -> L
         network: The network.
         tries: Number of random rates per block at which the fit is held against the predictor.
     """
-    shapes: dict[BlockSpec, list[int]] = {}
+    shapes: dict[AnyBlock, list[int]] = {}
     for index, block in enumerate(network.blocks):
         shapes.setdefault(model.shape_of(block), []).append(index)
-    fits = tuple(_fit_block(model, block, tuple(where)) for block, where in shapes.items())
+    fits = tuple(
+        fit_encoder(model, block, tuple(where))
+        if isinstance(block, EncoderSpec)
+        else _fit_block(model, block, tuple(where))
+        for block, where in shapes.items()
+    )
     whole = model.network(network, 1.0)
     fit = LatencyFit(model.device.name, fits, whole.other_us, whole.static_ms * 1e3)
     error, block_error = _errors(fit, model, network, tries)
     return replace(fit, error=error, block_error=block_error)
-
-
-def _rates(shares: Sequence[Shares]) -> tuple[Tensor, Tensor, Tensor]:
-    """(blocks,) activation, dilated and channel rates; one where a block decides on none."""
-    one = next(iter(next(part for part in shares if part).values())).new_ones(())
-    active = [part.get('sites', part.get('branch', one)) for part in shares]
-    dilated = [part.get('dilated', rate) for part, rate in zip(shares, active, strict=True)]
-    channels = [part.get('channels', one) for part in shares]
-    return torch.stack(active), torch.stack(dilated), torch.stack(channels)
 
 
 def uniform_shares(network: NetworkSpec, rate: float) -> list[dict[str, Tensor]]:
@@ -148,11 +150,14 @@ def uniform_shares(network: NetworkSpec, rate: float) -> list[dict[str, Tensor]]
         rate: Part of the blocks that is computed; of patches and channels as
             :func:`~las_mm.losses.start_rate` gives them.
     """
-    patches = any(block.granularity is not None for block in network.blocks)
-    groups = any(block.channel_group is not None for block in network.blocks)
+    if network.is_transformer:
+        return uniform_encoder_shares(network, rate)
+    blocks = network.conv_blocks
+    patches = any(block.granularity is not None for block in blocks)
+    groups = any(block.channel_group is not None for block in blocks)
     active, channels = (start_rate(rate, axis, patches + groups) for axis in ('sites', 'channels'))
     shares = []
-    for block in network.blocks:
+    for block in blocks:
         whole = block.granularity == 'all'
         found = {}
         if block.granularity is not None:
@@ -214,16 +219,30 @@ def _errors(
     generator = np.random.default_rng(0)
     sums, worst = np.zeros((2, tries)), 0.0
     for part in fit.fits:
-        block = model.shape_of(network.blocks[part.blocks[0]])
-        activation = generator.choice(_patch_rates(block), tries)
-        # At S = 1 a patch with its halo covers nine pixels, but halos overlap.
-        highest = np.minimum(1, 3 * activation)
-        dilated = activation + generator.random(tries) * (highest - activation)
-        channels = generator.random(tries) if block.channel_group is not None else np.ones(tries)
-        rates = channels, activation, dilated
-        true = np.minimum(*(_predict(model, block, fused, *rates) for fused in (True, False)))
-        ours = part(*map(torch.tensor, (activation, dilated, channels))).numpy()
+        if isinstance(part, EncoderFit):
+            ours, true = part.tried(model, tries, generator)
+        else:
+            ours, true = _tried(part, model, network, tries, generator)
         worst = max(worst, float(np.abs(ours / true - 1).max()))
         sums += len(part.blocks) * np.stack([ours, true])
     ours, true = sums + fit.other_us
     return float(np.abs(ours / true - 1).max()), worst
+
+
+def _tried(
+    part: BlockFit,
+    model: LatencyModel,
+    network: NetworkSpec,
+    tries: int,
+    generator: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The fit's and the predictor's microseconds at random shares."""
+    block = model.shape_of(network.conv_blocks[part.blocks[0]])
+    activation = generator.choice(_patch_rates(block), tries)
+    # At S = 1 a patch with its halo covers nine pixels, but halos overlap.
+    highest = np.minimum(1, 3 * activation)
+    dilated = activation + generator.random(tries) * (highest - activation)
+    channels = generator.random(tries) if block.channel_group is not None else np.ones(tries)
+    rates = channels, activation, dilated
+    true = np.minimum(*(_predict(model, block, fused, *rates) for fused in (True, False)))
+    return part.at(*map(torch.tensor, (activation, dilated, channels))).numpy(), true

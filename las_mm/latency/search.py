@@ -46,14 +46,14 @@ def configured_network(cfg: Config, input_size: tuple[int, int]) -> NetworkSpec:
 
 
 def _chooses_granularity(kind: type) -> bool:
-    """Whether a backbone has an S_net for the number of its stages where none is given."""
+    """Whether a backbone needs no S_net: it has one for its stages, or no such option."""
     defaults = [
         signature(vars(part)['__init__']).parameters.get('granularity')
         for part in kind.__mro__
         if '__init__' in vars(part)
     ]
     own = next((default for default in defaults if default is not None), None)
-    return own is not None and own.default is None
+    return own is None or own.default is None
 
 
 def _dynamic_backbone(cfg: Config) -> tuple[list[str], Mapping, type]:

@@ -22,6 +22,8 @@ class DynamicTransformer(DynamicBackbone):
 
     num_extra_tokens: int
     encoder_name: str  # of the list of layers
+    final_norm: bool
+    tokens_to_token: Any
     _executor: Any = None
 
     def make_transformer(
@@ -107,6 +109,13 @@ class DynamicTransformer(DynamicBackbone):
     def token_grid(self, size: tuple[int, int]) -> tuple[int, int]:
         """(h, w) of the patches' tokens of an image of (H, W)."""
         raise NotImplementedError
+
+    def stem_convs(self, size: tuple[int, int]) -> list[tuple[nn.Conv2d, tuple[int, int]]]:
+        """The convolutions that make tokens of an image of (H, W), with their outputs' (h, w).
+
+        Empty where tokens are made otherwise.
+        """
+        return []
 
     def stem_macs(self, size: tuple[int, int]) -> int:
         """MACs of what makes tokens of an image of (H, W)."""

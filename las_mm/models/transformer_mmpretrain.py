@@ -73,7 +73,6 @@ class LASVisionTransformer(DynamicTransformer, VisionTransformer):
         self.executor = executor
 
     def stem_convs(self, size: tuple[int, int]) -> list[tuple[nn.Conv2d, tuple[int, int]]]:
-        """The convolutions that make tokens of an image of (H, W), with their outputs' (h, w)."""
         embed, found = self.patch_embed, []
         if embed.adaptive_padding is not None:  # to whole patches
             height, width = embed.projection.stride
@@ -107,7 +106,6 @@ class LAST2T_ViT(DynamicTransformer, T2T_ViT):
     """
 
     encoder_name = 'encoder'
-    tokens_to_token: Any
 
     def __init__(
         self,

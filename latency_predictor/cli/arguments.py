@@ -4,12 +4,21 @@ import argparse
 
 from ..deciding import MODES
 from ..device import PRECISION_BYTES, load_devices
+from ..encoder_spec import POLICIES
 from ..model import LatencyModel
 from ..network import NetworkSpec
 from ..networks import NETWORK_NAMES, build_network, usual_granularity
 from ..schedule import TILE_SETS
+from ..spec import SHARES
 
 USUAL = 'usual'  # a granularity: the network's own
+# What a transformer decides on in each mode, as LAUDNet has it.
+POLICIES_OF = {
+    'spatial': ('tokens',),
+    'layer': ('blocks',),
+    'channel': ('heads',),
+    'joint': POLICIES,
+}
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
@@ -78,8 +87,8 @@ def add_network(parser: argparse.ArgumentParser, granularity: str | None = USUAL
         '--mode',
         choices=MODES,
         default='spatial',
-        help='what is skipped: patches, whole blocks, channels, patches and channels '
-        '(default: %(default)s)',
+        help='what is skipped: patches, whole blocks, channels, patches and channels; of '
+        'transformers tokens, attention and MLP, heads, all of them (default: %(default)s)',
     )
     parser.add_argument(
         '--channel-groups',
@@ -97,6 +106,28 @@ def add_channel_rate(parser: argparse.ArgumentParser) -> None:
         metavar='C',
         help='share of inner channels that run (default: the activation rate)',
     )
+
+
+def add_shares(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--shares',
+        metavar='NAME=R,...',
+        help=f'shares of single decisions instead of the rate, such as heads=.5; names are '
+        f'{", ".join(SHARES)}',
+    )
+
+
+def shares(text: str | None) -> dict[str, float]:
+    """'tokens=.5,heads=.8' as shares by name; {} of None."""
+    found = {}
+    for part in text.split(',') if text else ():
+        name, equals, value = part.partition('=')
+        if name not in SHARES or not equals:
+            raise ValueError(
+                f'--shares: got {part!r}; give NAME=R with a name of {", ".join(SHARES)}'
+            )
+        (found[name],) = numbers(value, '--shares')
+    return found
 
 
 def models(arguments: argparse.Namespace) -> list[LatencyModel]:
@@ -117,6 +148,9 @@ def network(arguments: argparse.Namespace) -> NetworkSpec:
     if granularity == USUAL:
         granularity = usual_granularity(arguments.network)
     found = build_network(arguments.network, size, granularity)
+    if found.is_transformer:
+        (token_patch,) = found.granularity
+        return found.with_policies(POLICIES_OF[arguments.mode], int(token_patch or 1))
     if arguments.mode in ('spatial', 'joint'):
         chosen = found
     else:

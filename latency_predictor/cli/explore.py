@@ -86,7 +86,7 @@ def _candidates(arguments: argparse.Namespace, network: NetworkSpec) -> list[lis
         raise ValueError(
             f'--candidates: got {arguments.candidates!r}; give integers >= 1 like 1,2,4'
         )
-    largest = {b.stage: max(b.height, b.width) for b in network.blocks}
+    largest = {b.stage: max(b.height, b.width) for b in network.conv_blocks}
     return [
         sorted({int(s) for s in sizes if s <= edge}) or [1] for _, edge in sorted(largest.items())
     ]

@@ -10,9 +10,9 @@ from ..device import load_devices
 from ..fusion import Fusion
 from ..macs import network_macs, rate_for_macs_ratio
 from ..model import LatencyModel
-from ..network import NetworkSpec
+from ..network import AnyBlock, NetworkSpec
 from ..report import load_report
-from ..spec import BlockSpec
+from ..spec import DILATED, SHARES
 from . import arguments as args
 from .output import Answer, emit
 
@@ -35,6 +35,7 @@ def add_parsers(subparsers: argparse._SubParsersAction) -> None:
     block.add_argument('--rate', type=float, default=0.5, help='activation rate r (default: 0.5)')
     block.add_argument('--dilated-rate', type=float, help='share of conv1 computed when unfused')
     args.add_channel_rate(block)
+    args.add_shares(block)
     _add_fusion(block)
     args.add_output(block)
     block.set_defaults(run=run_block)
@@ -57,6 +58,7 @@ def add_parsers(subparsers: argparse._SubParsersAction) -> None:
     )
     network.add_argument('--per-block', action='store_true', help='one row per block')
     args.add_channel_rate(network)
+    args.add_shares(network)
     _add_fusion(network)
     args.add_output(network)
     network.set_defaults(run=run_network)
@@ -143,7 +145,7 @@ def run_block(arguments: argparse.Namespace) -> None:
 
 
 def _block_answer(
-    model: LatencyModel, spec: NetworkSpec, block: BlockSpec, arguments: argparse.Namespace
+    model: LatencyModel, spec: NetworkSpec, block: AnyBlock, arguments: argparse.Namespace
 ) -> Answer:
     latency = model.block(block, _given_shares(arguments), _fusion(arguments))
     if latency.masker_fused is None:
@@ -173,8 +175,10 @@ def _given_shares(arguments: argparse.Namespace, rate: float | None = None) -> d
     rate = arguments.rate if rate is None else rate
     channels = rate if arguments.channel_rate is None else arguments.channel_rate
     shares = {'sites': rate, 'branch': rate, 'channels': channels}
+    shares |= {'tokens': rate, 'heads': channels, 'attention': rate, 'mlp': rate}
     dilated = getattr(arguments, 'dilated_rate', None)
-    return shares if dilated is None else {**shares, 'dilated': dilated}
+    shares |= {} if dilated is None else {'dilated': dilated}
+    return shares | args.shares(arguments.shares)
 
 
 def _measured_or_given(
@@ -189,7 +193,7 @@ def _measured_or_given(
     if arguments.macs_ratio is not None:
         rate = rate_for_macs_ratio(spec, arguments.macs_ratio)
         said = f'r = {rate:.3f}, solved for F_dyn/F_stat = {arguments.macs_ratio}'
-        return spec, dict.fromkeys(('sites', 'branch', 'channels'), rate), said
+        return spec, dict.fromkeys((s for s in SHARES if s != DILATED), rate), said
     rate = 0.5 if arguments.rate is None else arguments.rate
     said = f'r = {rate:g} in every block'
     return spec, _given_shares(arguments, rate), said

@@ -1,5 +1,6 @@
 """The operators of static and dynamic blocks: what each computes and which data it moves."""
 
+from .attention import elementwise, linear, over_rows, product
 from .convolutions import convolution, dynamic_convolution, fully_connected, masker, with_addition
 from .copies import add, concatenation, gather, indexing, scatter, scatter_add
 from .operator import Count, Move, Size
@@ -13,12 +14,16 @@ __all__ = [
     'concatenation',
     'convolution',
     'dynamic_convolution',
+    'elementwise',
     'fully_connected',
     'gather',
     'global_pool',
     'indexing',
+    'linear',
     'masker',
+    'over_rows',
     'pooling',
+    'product',
     'scale',
     'scatter',
     'scatter_add',

@@ -60,7 +60,7 @@ def _regnety(network: str) -> list[tuple[int, Bottleneck]]:
                 sum(layer.squeeze for layer in block.layers),
             ),
         )
-        for block in build_network(network).blocks
+        for block in build_network(network).conv_blocks
     ]
 
 

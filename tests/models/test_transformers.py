@@ -14,7 +14,6 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 from las_mm.inference import optimize_for_inference, restore_after_inference
-from las_mm.latency.description import describe_backbone, require_description
 from las_mm.layers import BLOCKS, HEADS, TOKENS
 from las_mm.models.transformer_mmpretrain import (
     LASEncoderLayer,
@@ -290,13 +289,6 @@ def test_a_training_pulls_the_macs_to_their_target(tmp_path):
     assert {'train/token_rate', 'train/head_rate', 'train/block_rate', 'train/flops_ratio'} <= set(
         logged
     ), list(logged)
-
-
-def test_the_predictor_says_that_it_has_no_model():
-    net = small()
-    assert describe_backbone(net, (64, 64)) is None
-    with pytest.raises(ValueError, match='no model of LASVisionTransformer'):
-        require_description(net, (64, 64))
 
 
 def test_reports_and_pictures_show_tokens_and_heads():
