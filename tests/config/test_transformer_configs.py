@@ -14,7 +14,10 @@ from las_mm.models.transformer import DynamicTransformer
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted(
-    p.name for kind in ('vit', 'deit') for p in (ROOT / 'configs').glob(f'*{kind}*.py')
+    p.name
+    for kind in ('vit', 'deit')
+    for p in (ROOT / 'configs').glob(f'*{kind}*.py')
+    if not p.name.endswith('_coco.py')
 )
 RECIPES = [name for name in CONFIGS if 'demo' not in name]
 DYNAMIC = [name for name in RECIPES if name.startswith(('ada_', 'laud_'))]
