@@ -22,6 +22,7 @@ from las_mm.data.datasets import require_data
 from las_mm.executors import check_executor
 from las_mm.hooks import OptimizeHook
 from las_mm.hooks.model_loss import unwrapped
+from las_mm.inference import check_precision
 from las_mm.models.backbone import dynamic_backbones
 
 
@@ -33,6 +34,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='path or URL of the checkpoint')
     parser.add_argument('--devices', help='devices to predict for, such as v100,gtx1080,tx2')
     parser.add_argument('--executor', help='how the blocks run: dense, torch, cpu, triton or auto')
+    parser.add_argument(
+        '--precision',
+        help='in which blocks compute: fp32, bf16 or auto; all but fp32 imply --executor auto',
+    )
     parser.add_argument(
         '--measure', action='store_true', help="measure the backbone's latency on this machine, too"
     )
@@ -59,14 +64,14 @@ def add_dump(runner: Runner, path: str) -> None:
     runner.test_evaluator.metrics.append(Dump(out_file_path=path))
 
 
-def set_executor(runner: Runner, name: str) -> None:
+def set_executor(runner: Runner, name: str, precision: str) -> None:
     """Let the dynamic backbones run by an executor, and what stands around them fast, too."""
     if name == 'dense':
         for backbone in dynamic_backbones(unwrapped(runner.model)).values():
             backbone.executor = name
     else:
         # When other hooks have made their copies of the model, such as averages of its weights.
-        runner.register_hook(OptimizeHook(name), priority='VERY_LOW')
+        runner.register_hook(OptimizeHook(name, precision), priority='VERY_LOW')
 
 
 def main() -> None:
@@ -74,8 +79,12 @@ def main() -> None:
     cfg = load_config(args)
     require_loader(cfg, 'test_dataloader')
     set_latency_report(cfg, args.devices, args.measure)
-    if args.executor:
-        check_executor(args.executor)
+    precision = check_precision(args.precision or 'fp32')
+    executor = args.executor or ('auto' if precision != 'fp32' else None)
+    if executor:
+        check_executor(executor)
+    if executor == 'dense' and precision == 'bf16':
+        raise ValueError("--precision: got 'bf16' with --executor dense, which has fp32 alone")
     cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
         set_painting(cfg, args.show, args.show_dir, args.wait_time)
@@ -85,8 +94,8 @@ def main() -> None:
     if '://' not in args.checkpoint and not Path(args.checkpoint).is_file():
         raise FileNotFoundError(f'checkpoint: no file {args.checkpoint!r}; check the path')
     runner = build_runner(cfg)
-    if args.executor:
-        set_executor(runner, args.executor)
+    if executor:
+        set_executor(runner, executor, precision)
     if args.out:
         add_dump(runner, args.out)
     runner.test()

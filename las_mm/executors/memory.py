@@ -22,10 +22,12 @@ class _Entry:
     content: Content
     generation: int
     made: dict = field(default_factory=dict)
+    kept: bool = False  # whatever else was done to the module, see Memory.keep
 
     def is_of(self, module: nn.Module) -> bool:
         """Whether the module is still what this was made of."""
-        return generation_of(module) == self.generation and self.content.unchanged()
+        same = self.kept or generation_of(module) == self.generation
+        return same and self.content.unchanged()
 
 
 def generation_of(module: nn.Module) -> int:
@@ -56,6 +58,8 @@ class Memory:
         """
         entry = self._entries.get(module)
         if entry is None or not entry.is_of(module):
+            if entry is not None and entry.kept:  # it may become again what it was
+                return make(module, dtype)
             entry = self._entries[module] = _Entry(Content(module), generation_of(module))
         if (make, dtype) not in entry.made:
             entry.made[make, dtype] = make(module, dtype)
@@ -67,6 +71,11 @@ class Memory:
 
     def __reduce__(self) -> tuple:
         return Memory, ()
+
+    def keep(self, module: nn.Module) -> None:
+        """Take what was made of a module for all that there is: it has given up the rest."""
+        entry = self._entries[module]
+        entry.content, entry.kept = Content(module), True
 
     def forget(self, module: nn.Module) -> None:
         """Drop everything that was made of a module."""

@@ -5,7 +5,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from las_mm.executors import check_executor
-from las_mm.inference import optimize_for_inference
+from las_mm.inference import check_precision, optimize_for_inference
 
 from .model_loss import unwrapped
 
@@ -16,9 +16,10 @@ class OptimizeHook(Hook):
 
     Args:
         executor: How dynamic blocks run.
+        precision: In which they compute: ``'fp32'``, ``'bf16'`` or ``'auto'``.
 
     Raises:
-        ValueError: If there is no such executor.
+        ValueError: If there is no such executor or precision.
 
     Example:
         >>> custom_hooks = [dict(type='OptimizeHook', executor='auto')]
@@ -27,8 +28,8 @@ class OptimizeHook(Hook):
     # After hooks that copy the model, such as for averages of its weights.
     priority = 'VERY_LOW'
 
-    def __init__(self, executor: str = 'auto') -> None:
-        self.executor = check_executor(executor)
+    def __init__(self, executor: str = 'auto', precision: str = 'fp32') -> None:
+        self.executor, self.precision = check_executor(executor), check_precision(precision)
 
     def before_test(self, runner: Runner) -> None:
-        optimize_for_inference(unwrapped(runner.model), self.executor)
+        optimize_for_inference(unwrapped(runner.model), self.executor, precision=self.precision)

@@ -2,5 +2,12 @@
 
 from .measuring import make_static, measure_backbone
 from .optimizing import optimize_for_inference, restore_after_inference
+from .precision import check_precision
 
-__all__ = ['make_static', 'measure_backbone', 'optimize_for_inference', 'restore_after_inference']
+__all__ = [
+    'check_precision',
+    'make_static',
+    'measure_backbone',
+    'optimize_for_inference',
+    'restore_after_inference',
+]

@@ -11,8 +11,10 @@ from las_mm.models import DynamicBackbone
 from las_mm.ops.plain import inherits
 
 from .folding import fold_conv_module, fold_norms, fold_stem
+from .precision import find_dtype, stages_that_lead_on
 from .stage import InferenceStage
 from .stand_ins import put_back, stand_in
+from .weights import check_givable, give_up_weights, has_given_up, refuse
 
 Model = TypeVar('Model', bound=nn.Module)
 
@@ -21,6 +23,8 @@ def optimize_for_inference(
     model: Model,
     executor: str | Executor[DynamicBlock] = 'auto',
     memory_format: torch.memory_format = torch.contiguous_format,
+    precision: str = 'fp32',
+    keep_weights: bool = True,
 ) -> Model:
     """Make a model's inference fast; outputs stay the same up to rounding.
 
@@ -45,22 +49,36 @@ def optimize_for_inference(
         memory_format: ``torch.channels_last`` lets features leave backbones and folded convolutions
             in the layout that they were computed in. It is for models whose further operators read
             strides, which compiled ones of mmcv do not.
+        precision: In which the stages of dynamic backbones compute: ``'fp32'``, exact, or rather in
+            the type of the images; ``'bf16'``, bfloat16 on a CPU that has it, for models whose
+            parameters are in float32: weights are rounded once, sums are in float32, and so are the
+            stem, maskers and all that lies outside of the backbone; or ``'auto'``, bfloat16 where
+            it can be had.
+        keep_weights: False frees the weights of the blocks of dynamic backbones as soon as they are
+            packed for the CPU. Such a model can be run, without gradients, and nothing else: it can
+            be neither restored, saved, loaded, copied, trained nor moved, and says so.
 
     Returns:
         The model itself.
 
     Raises:
-        ValueError: If there is no such executor.
+        ValueError: If there is no such executor or precision, or ``'bf16'`` cannot be had here,
+            or weights cannot be given up.
+        RuntimeError: If the model has given up its weights before.
     """
     found = find_executor(executor)
+    dtype = find_dtype(precision, model, found)
+    if not keep_weights:
+        check_givable(model, found)
     restore_after_inference(model).eval()
     for backbone in [part for part in model.modules() if isinstance(part, DynamicBackbone)]:
         before = backbone.hand_out(found)
         backbone.__dict__[BEFORE] = before, backbone.any_layout
-        backbone.any_layout = memory_format is torch.channels_last
-        for stage in backbone.sequences:
-            if inherits(stage, nn.Sequential):
-                stand_in(stage, InferenceStage)  # not a dense block: it reads all earlier outputs
+        backbone.any_layout, backbone.precision = memory_format is torch.channels_last, dtype
+        leading = stages_that_lead_on(backbone)
+        for stage, leads_on in zip(backbone.sequences, leading, strict=True):
+            if inherits(stage, nn.Sequential):  # not a dense block: it reads all earlier outputs
+                stand_in(stage, InferenceStage, _dtype=dtype, _leads_on=leads_on)
         if found is not None and found.name in ('auto', 'cpu'):
             fold_stem(backbone)
             for module in backbone.single_convs:
@@ -69,6 +87,9 @@ def optimize_for_inference(
     inside_blocks = {part for block in blocks for part in block.modules()}
     for parent in [part for part in model.modules() if part not in inside_blocks]:
         fold_norms(parent, memory_format)
+    if not keep_weights:
+        for backbone in [part for part in model.modules() if isinstance(part, DynamicBackbone)]:
+            give_up_weights(backbone)
     return model
 
 
@@ -80,10 +101,16 @@ def restore_after_inference(model: Model) -> Model:
 
     Returns:
         The model itself, in the mode it was in.
+
+    Raises:
+        RuntimeError: If it was optimized with ``keep_weights=False``.
     """
+    if has_given_up(model):
+        refuse('to be restored')
     for part in list(model.modules()):
         put_back(part)
         if isinstance(part, DynamicBackbone) and BEFORE in part.__dict__:
             executor, part.any_layout = part.__dict__.pop(BEFORE)
             part.hand_out(executor)
+            part.precision = None
     return model

@@ -2,13 +2,17 @@
 
 from typing import Any, cast
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from las_mm.executors.cpu.chain import Chain, why_not_chain
 from las_mm.layers import DynamicBlock
 from las_mm.ops.compiling import not_compiled
+from las_mm.ops.gradients import is_recorded, wants_gradients
 from las_mm.ops.plain import is_watched, runs_as_shipped
+from las_mm.ops.reasons import log_once
 
+from .precision import say_what_bf16_brings
 from .stand_ins import StandIn, run_own
 
 
@@ -17,6 +21,8 @@ class InferenceStage(StandIn):
 
     Within a stage nobody else holds these, unless a forward hook has seen them. The stage's input
     and output belong to others and are left alone.
+
+    Where it has a precision, its blocks compute in that, but for those that cannot.
     """
 
     def forward(self, x: Tensor, private: bool = False) -> Tensor:
@@ -28,8 +34,14 @@ class InferenceStage(StandIn):
         """
         if not all(isinstance(block, DynamicBlock) for block in self.children()):
             return run_own(self, x)
+        dtype, given = self.__dict__.get('_dtype'), x.dtype
+        if dtype is not None and given != dtype and can_be_cast(self, x):
+            x, private = x.to(dtype), True
         chain = self._find_chain(x) if x.device.type == 'cpu' else None
-        return self._run_blocks(x, private) if chain is None else chain.run(x, private)
+        out = self._run_blocks(x, private) if chain is None else chain.run(x, private)
+        if dtype is None or self.__dict__['_leads_on']:
+            return out
+        return out.float()
 
     @not_compiled  # looks into modules' dicts
     def _find_chain(self, x: Tensor) -> Chain | None:
@@ -39,6 +51,8 @@ class InferenceStage(StandIn):
         if chain is None or not chain.fits(x, blocks):
             plain = all(runs_as_shipped(block, 'forward') for block in blocks)
             chain = Chain(blocks, x) if plain and not why_not_chain(blocks, x) else None
+            if chain is not None:
+                say_what_bf16_brings(x.dtype)
             self.__dict__['_chain'] = chain
         return chain
 
@@ -51,6 +65,28 @@ class InferenceStage(StandIn):
         signed = False  # whether the block before leaves negative values
         for block in cast(list[DynamicBlock], list(self.children())):
             watched, linear = is_watched(block), block.branch.act_after is None
+            x, private = self._cast_for(block, x, private)
             x = block(x, private=private and not watched and (linear or not signed))
             private, signed = not watched, linear
         return x
+
+    def _cast_for(self, block: DynamicBlock, x: Tensor, private: bool) -> tuple[Tensor, bool]:
+        """The input in the stage's precision if the block can run in it, else in float32."""
+        dtype = self.__dict__.get('_dtype')
+        if dtype is None:
+            return x, private
+        low, executor = x.to(dtype), block.executor and block.executor.on(x)
+        if can_be_cast(self, x):
+            reason = 'no executor runs them' if not executor else executor.why_not(block, low)
+        else:
+            reason = 'gradients are wanted, or the forward is recorded or trains'
+        if reason:
+            log_once(f'precision: some blocks compute in fp32: {reason}')
+        wanted = x.float() if reason else low
+        return wanted, private or wanted is not x
+
+
+def can_be_cast(stage: nn.Module, x: Tensor) -> bool:
+    """Whether blocks may compute in another precision: inference alone, on the CPU."""
+    quiet = not (is_recorded() or wants_gradients(stage, x) or stage.training)
+    return quiet and x.device.type == 'cpu' and not torch.compiler.is_compiling()

@@ -238,7 +238,8 @@ def conv_macs(conv: nn.Conv2d, size: tuple[int, int]) -> int:
         conv: The convolution.
         size: (H, W) of its output.
     """
-    return prod(size) * conv.weight.numel()
+    weights = conv.out_channels * (conv.in_channels // conv.groups) * prod(conv.kernel_size)
+    return prod(size) * weights
 
 
 def channel_shares(conv: nn.Conv2d, index: int, steps: int) -> tuple[str, ...]:

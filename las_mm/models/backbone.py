@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from las_mm.accounting import NetworkCost, block_cost
@@ -36,6 +37,7 @@ class DynamicBackbone(Backbone):
     freeze_maskers: bool = False
     _executor: Executor[DynamicBlock] | None = None
     any_layout: bool = False  # whether outputs may be in channels-last memory, see restore_layout
+    precision: torch.dtype | None = None  # in which blocks compute, None for that of the images
     input_size: tuple[int, int]
 
     def make_dynamic(

@@ -1,5 +1,6 @@
 """The memory layout of what leaves a backbone."""
 
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,8 +14,15 @@ def restore_layout(backbone: nn.Module, args: tuple, outs: Any) -> Any:
 
     Executors compute in channels-last memory, which not every operator that comes next can read:
     compiled ones of mmcv take any tensor for a contiguous one. A forward hook, so that no subclass
-    can forget it.
+    can forget it. Where blocks have a precision of their own, the type of the images comes back.
     """
+    outs = _restore_layout(backbone, args, outs)
+    if backbone.precision is None or not args or not isinstance(args[0], Tensor):
+        return outs
+    return tree_map_only(Tensor, partial(Tensor.to, dtype=args[0].dtype), outs)
+
+
+def _restore_layout(backbone: nn.Module, args: tuple, outs: Any) -> Any:
     if backbone.any_layout or not args or not isinstance(args[0], Tensor):
         return outs
     weight = next((p for p in backbone.parameters() if p.dim() == 4), args[0])

@@ -64,6 +64,8 @@ def why_not_plain(layer: nn.Module | None, *kinds: type[nn.Module]) -> str | Non
         return f'a {name} is not a plain {allowed}'
     if is_watched(layer):
         return f'a hook or another forward is on one of its {name} layers'
+    if getattr(layer, 'gave_up_weights', False):
+        return f'a {name} has given up its weights'
     for owner in (layer._parameters, layer._buffers):
         for tensor in owner.values():
             if tensor is not None and not is_plain_tensor(tensor):

@@ -12,7 +12,7 @@ from las_mm.executors.memory import Memory
 from las_mm.executors.torch_rows import TorchExecutor
 from las_mm.layers import DynamicBlock, Executor, Masks, Run
 
-from .channels import prepare_channels, run_channels
+from .channels import NativeChannels, prepare_channels, run_channels
 from .packing import decided_mask, pack_block, pooled_identity, why_not_packable
 
 
@@ -43,11 +43,15 @@ class CpuExecutor(Executor[DynamicBlock]):
     def prepare(self, block: DynamicBlock, x: Tensor) -> Run | str:
         if x.device.type != 'cpu':
             return f'x is on {x.device}, not on the CPU'
-        if 'channel_masker' in block._modules:
-            cut = self.memory.remember(prepare_channels, block, x.dtype)
-            return cut if isinstance(cut, str) else partial(run_channels, block, cut)
-        found = self.memory.remember(prepare_block, block, x.dtype)
+        found = self.pack(block, x.dtype)
+        if isinstance(found, NativeChannels):
+            return partial(run_channels, block, found)
         return found if isinstance(found, str) else partial(_run, block, found)
+
+    def pack(self, block: DynamicBlock, dtype: torch.dtype) -> NativeBlock | NativeChannels | str:
+        """The block for features of a dtype, packed once, or the reason why it cannot be packed."""
+        make = prepare_channels if 'channel_masker' in block._modules else prepare_block
+        return self.memory.remember(make, block, dtype)
 
     def __reduce__(self) -> tuple:
         return type(self), ()

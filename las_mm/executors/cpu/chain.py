@@ -14,8 +14,8 @@ from las_mm.ops import conv_size
 from las_mm.ops.gradients import is_recorded, wants_gradients
 from las_mm.ops.native.build import load_native
 
-from .block import CpuExecutor, NativeBlock, prepare_block
-from .channels import NativeChannels, decided_groups, prepare_channels
+from .block import CpuExecutor, NativeBlock
+from .channels import NativeChannels, decided_groups
 from .packing import decided_mask, pooled_identity
 
 
@@ -137,5 +137,4 @@ def _prepare(block: DynamicBlock, x: Tensor) -> NativeBlock | NativeChannels | s
     executor = block.executor and block.executor.on(x)
     if not isinstance(executor, CpuExecutor):
         return f'block {block.name} has another executor'
-    prepare = prepare_channels if 'channel_masker' in block._modules else prepare_block
-    return executor.memory.remember(prepare, block, x.dtype)
+    return executor.pack(block, x.dtype)

@@ -51,10 +51,10 @@ def pack_channels(
     native = cast(ModuleType, load_native()[0])
     kind = native.Float32ChannelBlock if dtype == torch.float32 else native.BFloat16ChannelBlock
     folded = fold_block(block, torch.float32)
-    shortcut = None if folded.pool or not folded.shortcut else plain(folded.shortcut)
+    shortcut = None if folded.pool or not folded.shortcut else plain(folded.shortcut, dtype)
     masker, granularity = deciding(block)
     gate = folded.gate and (plain(folded.gate.squeeze), plain(folded.gate.excite))
-    convs = [plain(conv) for conv in folded.convs]
+    convs = [plain(conv, dtype) for conv in folded.convs]
     inner = folded.convs[:-1]
     skipped = [] if folded.zeroed else [cast(Tensor, conv.skipped) for conv in inner]
     layers = block.channel_masker.layers()

@@ -10,6 +10,8 @@ from las_mm.executors.folding import FoldedBlock, FoldedConv, activations, fold_
 from las_mm.layers import DynamicBlock, SpatialMasker, SqueezeMasker
 from las_mm.ops.native.build import load_native
 
+from .rounding import round_weights
+
 # Patches of a static block, whose granularity nobody sees: any small number of list entries.
 STATIC_GRANULARITY = 8
 # Of a block that is computed whole or not at all: one patch that covers any feature.
@@ -68,10 +70,10 @@ def pack_block(
     native = cast(ModuleType, load_native()[0])
     kind = native.Float32Block if dtype == torch.float32 else native.BFloat16Block
     folded = fold_block(block, torch.float32)
-    shortcut = None if folded.pool or not folded.shortcut else plain(folded.shortcut)
+    shortcut = None if folded.pool or not folded.shortcut else plain(folded.shortcut, dtype)
     masker, granularity = deciding(block)
     gate = folded.gate and (plain(folded.gate.squeeze), plain(folded.gate.excite))
-    convs = [plain(conv) for conv in folded.convs]
+    convs = [plain(conv, dtype) for conv in folded.convs]
     limits = list(folded.limits)
     return kind(convs, gate, shortcut, masker, granularity, isa, winograd, limits, folded.adds)
 
@@ -87,9 +89,15 @@ def deciding(block: DynamicBlock) -> tuple[tuple[Tensor, float] | None, int]:
     return (weight, bias.item()), masker.granularity or WHOLE_GRANULARITY
 
 
-def plain(conv: FoldedConv) -> tuple:
-    """A convolution as the extension takes it."""
-    return conv.weight, conv.bias, conv.stride, conv.dilation, conv.groups
+def plain(conv: FoldedConv, dtype: torch.dtype = torch.float32) -> tuple:
+    """A convolution as the extension takes it.
+
+    Args:
+        conv: The convolution, in single precision.
+        dtype: In which its weights will be packed.
+    """
+    weight = round_weights(conv.weight) if dtype == torch.bfloat16 else conv.weight
+    return weight, conv.bias, conv.stride, conv.dilation, conv.groups
 
 
 def decided_mask(masker: SpatialMasker | None, x: Tensor) -> Tensor | None:

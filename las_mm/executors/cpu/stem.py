@@ -38,9 +38,9 @@ def pack_stem(layers: nn.ModuleList, dtype: torch.dtype, isa: str = '') -> Any |
     channels, exact = folded.weight.shape[1], dtype == torch.float32
     if channels >= FEATURE_CHANNELS and not pool and (exact or channels % 2 == 0):
         kind = native.Float32Conv if exact else native.BFloat16Conv
-        return kind(plain(folded), limit, isa)
+        return kind(plain(folded, dtype), limit, isa)
     kind = native.Float32Stem if exact else native.BFloat16Stem
-    return kind(plain(folded), window, isa, limit)
+    return kind(plain(folded, dtype), window, isa, limit)
 
 
 def _window(pool: nn.Module) -> tuple[int, int, int] | None:
