@@ -52,8 +52,8 @@ def optimize_for_inference(
         precision: In which the stages of dynamic backbones compute: ``'fp32'``, exact, or rather in
             the type of the images; ``'bf16'``, bfloat16 on a CPU that has it, for models whose
             parameters are in float32: weights are rounded once, sums are in float32, and so are the
-            stem, maskers and all that lies outside of the backbone; or ``'auto'``, bfloat16 where
-            it can be had.
+            stem, maskers and all that lies outside of the backbone, but hooks on stages see
+            bfloat16; or ``'auto'``, bfloat16 where it can be had.
         keep_weights: False frees the weights of the blocks of dynamic backbones as soon as they are
             packed for the CPU. Such a model can be run, without gradients, and nothing else: it can
             be neither restored, saved, loaded, copied, trained nor moved, and says so.

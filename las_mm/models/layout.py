@@ -16,16 +16,12 @@ def restore_layout(backbone: nn.Module, args: tuple, outs: Any) -> Any:
     compiled ones of mmcv take any tensor for a contiguous one. A forward hook, so that no subclass
     can forget it. Where blocks have a precision of their own, the type of the images comes back.
     """
-    outs = _restore_layout(backbone, args, outs)
-    if backbone.precision is None or not args or not isinstance(args[0], Tensor):
+    if not args or not isinstance(args[0], Tensor):
         return outs
-    return tree_map_only(Tensor, partial(Tensor.to, dtype=args[0].dtype), outs)
-
-
-def _restore_layout(backbone: nn.Module, args: tuple, outs: Any) -> Any:
-    if backbone.any_layout or not args or not isinstance(args[0], Tensor):
-        return outs
+    dtype = None if backbone.precision is None else args[0].dtype
     weight = next((p for p in backbone.parameters() if p.dim() == 4), args[0])
-    if any(is_channels_last(tensor) for tensor in (args[0], weight)):
-        return outs
-    return tree_map_only(Tensor, to_contiguous, outs)
+    if backbone.any_layout or any(is_channels_last(tensor) for tensor in (args[0], weight)):
+        if dtype is None:
+            return outs
+        return tree_map_only(Tensor, partial(Tensor.to, dtype=dtype), outs)
+    return tree_map_only(Tensor, partial(to_contiguous, dtype=dtype), outs)

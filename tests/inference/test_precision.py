@@ -1,6 +1,7 @@
 """One choice of precision: fp32 is exact, bf16 is close and leaves as the type of the images."""
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from random_blocks import randomize
 import las_mm
 from las_mm.executors.cpu.packing import why_no_kernels
 from las_mm.executors.cpu.rounding import round_weights
+from las_mm.hooks import OptimizeHook
 from las_mm.inference import precision as choice
 from las_mm.inference import restore_after_inference
 from las_mm.models.resnet_torch import TorchLASResNet
@@ -71,6 +73,14 @@ def test_what_cannot_run_in_bf16_runs_in_fp32(backbone, images, caplog):
     outs = backbone(images)  # with gradients, as PyTorch would
     sum(out.sum() for out in outs).backward()
     assert backbone.layer1[0].conv1.weight.grad.dtype == torch.float32
+
+
+@needs_bf16
+def test_a_test_run_chooses(backbone):
+    OptimizeHook(precision='auto').before_test(SimpleNamespace(model=backbone))
+    assert (backbone.executor, backbone.precision) == ('auto', torch.bfloat16)
+    with pytest.raises(ValueError, match="precision: got 'half'; choose one of fp32, bf16, auto"):
+        OptimizeHook(precision='half')
 
 
 @needs_bf16

@@ -30,6 +30,8 @@ def test_copies_are_equal(images, channels, height, width, dtype, seed):
     out = to_contiguous(x)
     assert out.is_contiguous() and out.dtype == dtype and out.equal(x)
     assert out.data_ptr() != x.data_ptr() or not is_channels_last(x)
+    wide = to_contiguous(x, torch.float32)
+    assert wide.is_contiguous() and wide.dtype == torch.float32 and wide.equal(x.float())
 
 
 def last(*shape) -> torch.Tensor:
@@ -68,3 +70,5 @@ def test_the_native_copy_refuses_what_it_cannot_read():
     for x in (torch.randn(2, 3, 4, 5), torch.randn(3, 4), last(2, 3, 4, 5).double()):
         with pytest.raises(ValueError, match='x: must'):
             native.to_contiguous(x)
+    with pytest.raises(ValueError, match='x: must be in bfloat16'):
+        native.to_contiguous(last(2, 3, 4, 5), widen=True)

@@ -69,6 +69,16 @@ def test_options(train, option, wanted):
     assert train(option).startswith(wanted)
 
 
+def test_precision(fail, demo_coco, tmp_path, checkpoint_of):
+    argv = [LAS, checkpoint_of(50), '--work-dir', tmp_path / 'work']
+    for extra, wanted in (
+        (['--precision', 'int8'], "precision: got 'int8'; choose one of fp32, bf16, auto"),
+        (['--precision', 'bf16', '--executor', 'dense'], "--precision: got 'bf16' with --executor"),
+    ):
+        line = fail('test', *argv, *extra, '--cfg-options', *data_options(demo_coco))
+        assert line.startswith(wanted)
+
+
 def test_device(train, fail, demo_coco, tmp_path, checkpoint_of):
     assert "device: got 'v1000'; choose one of" in train('custom_hooks.3.devices=[v1000]')
     argv = [LAS, checkpoint_of(50), '--devices', 'v1000', '--work-dir', tmp_path / 'work']

@@ -113,7 +113,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
            pybind11::arg("slots"), pybind11::arg("empty"), pybind11::arg("objects"))
       .def("unchanged", &las::Watch::unchanged);
   las::define_training(module);
-  module.def("to_contiguous", &las::to_contiguous, pybind11::arg("x"),
+  module.def("to_contiguous", &las::to_contiguous, pybind11::arg("x"), pybind11::arg("widen") = false,
              pybind11::call_guard<pybind11::gil_scoped_release>());
   las::survive_forks();
   module.attr("build_key") = LAS_STRING(LAS_BUILD_KEY);

@@ -6,6 +6,7 @@
 namespace las {
 
 // A contiguous copy of x, (N, C, H, W) in channels-last memory on the CPU, of two or four bytes a value.
-at::Tensor to_contiguous(const at::Tensor& x);
+// widen: from bfloat16 to single precision.
+at::Tensor to_contiguous(const at::Tensor& x, bool widen = false);
 
 }  // namespace las
