@@ -80,6 +80,6 @@ def say_what_bf16_brings(dtype: torch.dtype) -> None:
     if dtype == torch.float32 and why_no_kernels(torch.bfloat16) is None:
         log_once(
             "precision: blocks compute in fp32; this CPU has bfloat16, and precision='bf16' or "
-            "'auto' would take about 0.6 of their time, with errors of about 4 % of the largest "
-            'value of a deep network'
+            "'auto' would take about two thirds of the time, with errors of up to 4 % of the "
+            'largest value of a deep network'
         )
