@@ -26,6 +26,8 @@ def measure_backbone(
 ) -> tuple[float, float]:
     """Measured latency of the backbone and of its static network, both optimized.
 
+    They compute in the precision that the backbone is optimized for.
+
     Args:
         backbone: The backbone; left as it is.
         x: (N, 3, H, W) images, on the backbone's device.
@@ -41,7 +43,11 @@ def measure_backbone(
     if rounds < 1:
         raise ValueError(f'rounds: got {rounds}; give at least 1')
     dynamic = restore_after_inference(copy.deepcopy(backbone))
-    networks = [optimize_for_inference(net, executor) for net in (make_static(backbone), dynamic)]
+    precision = 'fp32' if backbone.precision is None else 'auto'
+    networks = [
+        optimize_for_inference(network, executor, precision=precision)
+        for network in (make_static(backbone), dynamic)
+    ]
     times: tuple[list[float], list[float]] = [], []
     for index in range(rounds + 2):
         for network, record in zip(networks, times, strict=True):
