@@ -78,7 +78,7 @@ def optimize_for_inference(
         leading = stages_that_lead_on(backbone)
         for stage, leads_on in zip(backbone.sequences, leading, strict=True):
             if inherits(stage, nn.Sequential):  # not a dense block: it reads all earlier outputs
-                stand_in(stage, InferenceStage, _dtype=dtype, _leads_on=leads_on)
+                stand_in(stage, InferenceStage, _dtype=dtype, _leads_on=leads_on, _chain=None)
         if found is not None and found.name in ('auto', 'cpu'):
             fold_stem(backbone)
             for module in backbone.single_convs:

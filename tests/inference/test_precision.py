@@ -1,5 +1,6 @@
 """One choice of precision: fp32 is exact, bf16 is close and leaves as the type of the images."""
 
+import copy
 import logging
 from types import SimpleNamespace
 
@@ -52,6 +53,7 @@ def test_bf16_is_close_and_fp32_is_exact(backbone, images):
     assert all(map(torch.equal, cast, outs))
     restored = restore_after_inference(backbone)(images)
     assert max(errors(restored, expected)) == 0 and backbone.precision is None
+    assert max(errors(copy.deepcopy(backbone)(images), expected)) == 0
 
 
 @needs_bf16
