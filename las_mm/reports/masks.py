@@ -13,13 +13,13 @@ from PIL import Image
 from torch import Tensor
 
 from las_mm.files import write_whole
-from las_mm.layers import BlockTrace
+from las_mm.layers import BLOCKS, CHANNELS, HEADS, BlockTrace
 from las_mm.ops import WHOLE
 
+from .bars import with_bar, with_parts
 from .pixels import computed_pixels
 
 DIMMED = 0.25
-BAR_COMPUTED, BAR_SKIPPED = (255, 200, 60), (40, 40, 40)  # RGB
 LEVELS = ('stage', 'block')
 
 
@@ -73,6 +73,7 @@ def mask_panels(
         image: (H, W, 3) uint8 RGB, the network's input as a picture, or its upper left part.
         traces: The backbone's traces.
         level: ``'stage'`` to average the masks of a stage, or ``'block'``.
+            Below the picture are bars: a part for each head, and one for each of attention and MLP.
         index: Which image of the batch.
         input_size: (H, W) of the backbone's input, padding included; by default the image's.
 
@@ -99,25 +100,23 @@ def _panel(
     title = name
     if traces[0].spatial is not None:
         title += f', S={traces[0].granularity or WHOLE}, r={rate:.2f}'
-    if traces[0].channels is not None:
-        share = sum(t.channel_rate[index].item() for t in traces) / len(traces)
+    channels = _mean_mask(traces, CHANNELS, index)
+    if channels is not None:
+        share = float(channels.mean())
         shown, title = with_bar(shown, share), f'{title}, c={share:.2f}'
+    heads, halves = (_mean_mask(traces, axis, index) for axis in (HEADS, BLOCKS))
+    if heads is not None:
+        shown, title = with_parts(shown, heads.tolist()), f'{title}, h={heads.mean():.2f}'
+    if halves is not None:
+        shown, title = with_parts(shown, halves.tolist()), f'{title}, a={halves[0]:.2g}'
+        title += f', m={halves[1]:.2g}'
     return MaskPanel(title, shown)
 
 
-def with_bar(image: np.ndarray, share: float) -> np.ndarray:
-    """The picture with a bar along its lower edge: as much of it is bright as is computed.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        share: In [0, 1].
-    """
-    height, width = image.shape[:2]
-    image = image.copy()
-    rows = slice(height - max(2, height // 24), None)
-    image[rows] = BAR_SKIPPED
-    image[rows, : round(width * share)] = BAR_COMPUTED
-    return image
+def _mean_mask(traces: Sequence[BlockTrace], axis: str, index: int) -> Tensor | None:
+    """(K,) how often each group of channels, head or half was computed; None without decisions."""
+    masks = [d.mask[index].float() for t in traces for d in t.decisions if d.axis == axis]
+    return torch.stack(masks).mean(0).cpu() if masks else None
 
 
 def draw_grid(rows: Sequence[Sequence[MaskPanel]], columns: int = 6, width: float = 2.4) -> Figure:

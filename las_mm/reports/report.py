@@ -46,6 +46,26 @@ def _channel_rate(shares: Mapping[str, float], images: int) -> dict[str, float]:
     return {'channel_rate': found[0]} if found else {}
 
 
+# Of encoder layers, what a report calls their shares.
+ENCODER_RATES = {'tokens': 'tokens', 'heads': 'heads', 'attention': 'attention', 'mlp': 'MLP'}
+
+
+def rate_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float | None]]:
+    """The rates of a report's rows by their headings; None where a row has no such decision.
+
+    Args:
+        rows: The rows ``blocks`` or ``stages`` of a report.
+    """
+    shares = [row.get('shares', {}) for row in rows]
+    axes = [axis for axis in ENCODER_RATES if any(axis in found for found in shares)]
+    if axes:
+        return {ENCODER_RATES[axis]: [found.get(axis) for found in shares] for axis in axes}
+    keys = [('activation rate', 'activation_rate'), ('dilated rate', 'dilated_rate')]
+    if any('channel_rate' in row for row in rows):
+        keys.append(('channel rate', 'channel_rate'))
+    return {heading: [row.get(key) for row in rows] for heading, key in keys}
+
+
 def stage_rows(blocks: list[dict]) -> list[dict]:
     """One row per stage: mean rates and summed MACs of its blocks."""
     rows = []
@@ -56,10 +76,18 @@ def stage_rows(blocks: list[dict]) -> list[dict]:
             having = [block[key] for block in members if key in block]
             if having:
                 row[key] = sum(having) / len(having)
+        row['shares'] = _mean_shares([block['shares'] for block in members])
         for key in ('static_macs', 'dynamic_macs', 'share'):
             row[key] = sum(block[key] for block in members)
         rows.append(row)
     return rows
+
+
+def _mean_shares(blocks: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each share over the blocks that have it."""
+    axes = dict.fromkeys(axis for shares in blocks for axis in shares)
+    having = {axis: [shares[axis] for shares in blocks if axis in shares] for axis in axes}
+    return {axis: sum(found) / len(found) for axis, found in having.items()}
 
 
 def device_rows(
@@ -163,18 +191,15 @@ def render(report: Report, width: int = 100) -> str:
 
 def _rate_table(report: Report, level: str) -> Table:
     table = Table(title=f'{level} over {report["images"]} images', title_justify='left')
-    headings = [level[:-1], 'S', 'activation rate', 'dilated rate']
-    channels = any('channel_rate' in row for row in report[level])
-    headings += ['channel rate'] if channels else []
-    for heading in (*headings, 'GMACs', 'of', 'share'):
+    columns = rate_columns(report[level])
+    for heading in (level[:-1], 'S', *columns, 'GMACs', 'of', 'share'):
         table.add_column(heading, justify='left' if heading == level[:-1] else 'right')
-    for row in report[level]:
-        rates = [row['activation_rate'], row['dilated_rate']]
-        rates += [row.get('channel_rate', 1.0)] if channels else []
+    for index, row in enumerate(report[level]):
+        rates = [column[index] for column in columns.values()]
         table.add_row(
             row.get('name', f'stage {row["stage"] + 1}'),
             format_granularity([row['granularity']]),
-            *(f'{rate:.3f}' for rate in rates),
+            *('–' if rate is None else f'{rate:.3f}' for rate in rates),
             f'{row["dynamic_macs"] / 1e9:.3f}',
             f'{row["static_macs"] / 1e9:.3f}',
             f'{row["share"]:.1%}',

@@ -20,9 +20,11 @@ from las_mm.models.transformer_mmpretrain import (
     LAST2T_ViT,
     LASVisionTransformer,
 )
+from las_mm.reports.bars import BAR_COMPUTED
+from las_mm.reports.html.page import render_page
 from las_mm.reports.masks import mask_panels
 from las_mm.reports.rates import RateMeter
-from las_mm.reports.report import build_report, render
+from las_mm.reports.report import build_report, rate_columns, render
 
 CASES = json.loads((Path(__file__).parents[1] / 'layers' / 'released' / 'adavit.json').read_text())
 RENAMED = {
@@ -303,8 +305,33 @@ def test_reports_and_pictures_show_tokens_and_heads():
         assert row['activation_rate'] == pytest.approx(float(trace.shares[TOKENS].mean()))
         heads = trace.shares.get(HEADS)
         assert row.get('channel_rate') == (None if heads is None else pytest.approx(heads.mean()))
-    panels = mask_panels(np.full((64, 64, 3), 200, np.uint8), net.traces, 'block', 0, (64, 64))
-    assert len(panels) == 3 and 'S=1' in panels[0].title and 'c=' in panels[1].title
+    assert set(rate_columns(report['stages'])) == {'tokens', 'heads', 'attention', 'MLP'}
+    page = render_page(report)
+    for name in ('tokens', 'heads', 'attention', 'MLP'):
+        assert f'Share of {name} that each block computes' in page
+    assert 'dilated rate' not in page
+
+
+def test_pictures_show_tokens_heads_attention_and_mlp():
+    net = undecide(small())
+    with torch.no_grad():
+        net(torch.randn(2, 3, 64, 64))
+    picture = np.full((64, 64, 3), 200, np.uint8)
+    panels = mask_panels(picture, net.traces, 'block', 1, (64, 64))
+    assert 'S=1' in panels[0].title and 'h=' not in panels[0].title
+    assert panels[0].image.shape == picture.shape
+    heads, halves = (
+        next(d.mask[1] for d in net.traces[1].decisions if d.axis == a) for a in (HEADS, BLOCKS)
+    )
+    shown = panels[1].image
+    assert f'h={heads.mean():.2f}' in panels[1].title
+    tokens = net.traces[1].pixel_mask[1, 0].bool()
+    bright = torch.from_numpy(shown[8:64:16, 8::16, 0] == 200)
+    assert torch.equal(bright, tokens)
+    below = shown[64:]
+    for row, parts in ((below.shape[0] // 2 - 1, heads), (below.shape[0] - 1, halves)):
+        middles = [(2 * i + 1) * 64 // (2 * len(parts)) for i in range(len(parts))]
+        assert [below[row, x, 0] == BAR_COMPUTED[0] for x in middles] == [bool(p) for p in parts]
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ from networks import randomize
 
 from las_mm.accounting import NetworkCost
 from las_mm.models.resnet_torch import TorchLASResNet
+from las_mm.reports.bars import BAR_COMPUTED, BAR_SKIPPED
 from las_mm.reports.html.chart import rate_chart
-from las_mm.reports.masks import BAR_COMPUTED, BAR_SKIPPED, mask_panels
+from las_mm.reports.masks import mask_panels
 from las_mm.reports.rates import RateMeter, rate_map
 from las_mm.reports.report import build_report, render, scalars
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from las_mm.reports.report import rate_columns
+
 PLOT_HEIGHT = 190.0
 TOP, LEFT, BOTTOM = 14.0, 34.0, 44.0
 GAP, STAGE_GAP = 6.0, 20.0
@@ -46,6 +48,26 @@ class RateChart:
 
 def _y(rate: float) -> float:
     return TOP + PLOT_HEIGHT * (1 - rate)
+
+
+def rate_charts(blocks: list[dict]) -> dict[str, RateChart]:
+    """A chart for each kind of rate: that of pixels, or of tokens, heads, attention and MLP.
+
+    Args:
+        blocks: The rows ``blocks`` of a latency report.
+    """
+    columns = rate_columns(blocks)
+    if 'activation rate' in columns:
+        return {'activation rate': rate_chart(blocks)}
+    charts = {}
+    for heading, rates in columns.items():
+        # What a block does not decide on runs in full.
+        shown = [1.0 if rate is None else rate for rate in rates]
+        rows = zip(blocks, shown, strict=True)
+        charts[heading] = rate_chart(
+            [{**b, 'activation_rate': r, 'dilated_rate': r} for b, r in rows]
+        )
+    return charts
 
 
 def rate_chart(blocks: list[dict]) -> RateChart:

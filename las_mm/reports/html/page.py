@@ -6,7 +6,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from .chart import rate_chart
+from las_mm.reports.report import rate_columns
+
+from .chart import rate_charts
 from .gallery import GalleryImage
 
 HERE = Path(__file__).parent
@@ -38,6 +40,7 @@ def render_page(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters['giga'] = lambda count: f'{count / 1e9:.3f}'
+    environment.globals['rate_columns'] = rate_columns
     template = environment.get_template('template.html')
     return template.render(
         title=title,
@@ -46,7 +49,7 @@ def render_page(
         metrics=shown_metrics(report),
         headline=headline(report),
         devices=device_rows(report),
-        chart=rate_chart(report['blocks']),
+        charts=rate_charts(report['blocks']),
         gallery=gallery,
         config=config,
         style=(HERE / 'style.css').read_text(encoding='utf-8'),
