@@ -13,6 +13,7 @@ from .networks import regnet, resnet
 from .search import search_granularity, sweep
 from .tables import DEVICES, TABLE_2, TABLE_3, Cell, cell_errors, detection_table, fusion_table
 from .validation_laudnet import COLUMNS, laudnet_rows, laudnet_section
+from .validation_transformers import TRANSFORMER_COLUMNS, transformer_rows, transformer_section
 
 # What the authors' later release predicts at 224 x 224, stem excluded, ms per image.
 _RELEASED = (
@@ -50,6 +51,7 @@ def paper_sections() -> str:
             _statement_section(),
             _released_section(),
             laudnet_section(markdown_table(COLUMNS, laudnet_rows())),
+            transformer_section(markdown_table(TRANSFORMER_COLUMNS, transformer_rows())),
         )
     )
 

@@ -20,6 +20,7 @@ from latency_predictor.encoder import operators_of
 from latency_predictor.joint import search_joint
 from latency_predictor.search import search_granularity
 from latency_predictor.transformers import TRANSFORMER_NAMES
+from latency_predictor.validation_transformers import TRANSFORMER_COLUMNS, transformer_rows
 
 DATA = Path(__file__).parent / 'data'
 ALL = ('tokens', 'heads', 'blocks')
@@ -164,3 +165,13 @@ def test_searches_refuse_transformers_in_one_line(command, capsys):
 def test_shares_are_checked(capsys):
     assert main(['network', '--network', 'deit_s', '--shares', 'token=.5']) != 0
     assert '--shares' in capsys.readouterr().err
+
+
+def test_validation_puts_both_models_beside_each_other():
+    rows = transformer_rows()
+    assert len(rows) == 27 and all(len(row) == len(TRANSFORMER_COLUMNS) for row in rows)
+    for name, policy, device, wanted, ours, _, *_ in rows:
+        assert ours == pytest.approx(wanted, rel=0.2), (name, device)
+        if policy == 'tokens' and device != 'tx2' and name == 't2t_vit_19':
+            printed = json.loads((DATA / 'release_t2t_vit19.json').read_text())[device]['static']
+            assert 0.85 < wanted / printed < 1  # its stem is the rest
