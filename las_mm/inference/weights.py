@@ -99,9 +99,9 @@ def check_givable(model: nn.Module, executor: Executor[DynamicBlock] | None) -> 
 def give_up_weights(backbone: DynamicBackbone) -> None:
     """Pack the backbone's blocks, one after another, and free what they were made of.
 
-    Its parameters want no gradients any more. Blocks that cannot be packed keep their weights.
+    Its parameters want no gradients any more. Blocks that cannot be packed keep their weights; if
+    that is all of them, nothing has happened.
     """
-    backbone.requires_grad_(False)
     for block in [part for part in backbone.modules() if isinstance(part, DynamicBlock)]:
         convs = [step.op for step in block.branch.steps]
         dtype = backbone.precision or convs[0].weight.dtype
@@ -119,8 +119,10 @@ def give_up_weights(backbone: DynamicBackbone) -> None:
             stand_in(conv, WeightlessConv)
             del conv._parameters['weight']
         executor.memory.keep(block)
-    stand_in(backbone, Weightless)
-    _give_memory_back()
+    if has_given_up(backbone):
+        backbone.requires_grad_(False)
+        stand_in(backbone, Weightless)
+        _give_memory_back()
 
 
 def _give_memory_back() -> None:

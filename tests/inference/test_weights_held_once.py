@@ -10,6 +10,7 @@ from random_blocks import randomize
 import las_mm
 from las_mm.executors.cpu.packing import why_no_kernels
 from las_mm.models.resnet_torch import TorchLASResNet
+from las_mm.ops.reasons import log_once
 
 pytestmark = pytest.mark.skipif(
     why_no_kernels(torch.float32) is not None, reason='there is no C++ extension'
@@ -97,6 +98,14 @@ def test_a_hook_inside_of_a_block_is_refused_as_long_as_it_is_there(light, image
     hook.remove()
     outs = light(images)
     assert all(map(torch.equal, outs, before))
+
+
+def test_blocks_that_cannot_be_packed_keep_their_weights(images, caplog):
+    log_once.cache_clear()
+    model = las_mm.optimize_for_inference(build().double(), keep_weights=False)
+    assert 'some blocks keep their weights: this CPU has no instructions for' in caplog.text
+    assert count(model) == count(build()) and model.conv1.weight.requires_grad
+    assert las_mm.restore_after_inference(model)(images.double())[0].dtype == torch.float64
 
 
 def test_whom_it_is_not_for():
