@@ -126,3 +126,11 @@ def test_recipe_of_adavit(name):
     assert steps['RandomErasing'].erase_prob == 0.25
     (average,) = (hook for hook in cfg.custom_hooks if hook['type'] == 'EMAHook')
     assert average['momentum'] == pytest.approx(1 - 0.99996)
+
+
+def test_the_dynamic_demo_starts_from_the_static_one():
+    static, dynamic = load('vit_demo.py'), load('las_vit_demo.py')
+    assert dynamic.load_from == f'work_dirs/vit_demo/epoch_{static.train_cfg.max_epochs}.pth'
+    init_default_scope(static.default_scope)
+    ours, theirs = (MODELS.build(cfg.model).state_dict() for cfg in (dynamic, static))
+    assert {name for name in ours if 'masker' not in name} == set(theirs)
