@@ -5,6 +5,7 @@ inference without gradients. Each says why it cannot run a block on an input, an
 """
 
 from .choosing import EXECUTORS, check_executor, find_executor
+from .cpu.tokens import CpuTokenExecutor
 from .torch_tokens import TokenExecutor
 
-__all__ = ['TokenExecutor', 'EXECUTORS', 'check_executor', 'find_executor']
+__all__ = ['CpuTokenExecutor', 'TokenExecutor', 'EXECUTORS', 'check_executor', 'find_executor']

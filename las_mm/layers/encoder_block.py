@@ -32,7 +32,6 @@ class EncoderBlock(ExecutedBlock):
     attention alone is skipped: the head passes on its values (``'attention'``).
 
     Attributes:
-        grid: (h, w) of the patches' tokens; set by the backbone before each forward.
         with_cp: Whether training computes activations again in the backward pass.
     """
 
@@ -40,7 +39,7 @@ class EncoderBlock(ExecutedBlock):
     ln2: nn.Module
     attn: Any
     ffn: Any
-    grid: tuple[int, int] = (0, 0)
+    _grid: tuple[int, int] = (0, 0)  # of an input, so that what is made of the layer stays
     with_cp: bool = False
     extra: int = 1
     head_mode: str = 'input'
@@ -77,6 +76,15 @@ class EncoderBlock(ExecutedBlock):
             kind: Any = POLICIES[policy]
             setattr(self, NAMES[policy], kind(width, *counts[policy], **options))
         self.number = number_block(self)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(h, w) of the patches' tokens; set by the backbone before each forward."""
+        return self._grid
+
+    @grid.setter
+    def grid(self, grid: tuple[int, int]) -> None:
+        self._grid = grid
 
     @property
     def maskers(self) -> list[Masker]:

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from las_mm.executors import TokenExecutor, find_executor
+from las_mm.executors import CpuTokenExecutor, TokenExecutor, find_executor
 from las_mm.layers import POLICIES, DynamicBlock, EncoderBlock, Executor
 
 from .backbone import DynamicBackbone, Stage, StemLayer
@@ -89,8 +89,9 @@ class DynamicTransformer(DynamicBackbone):
 
     def hand_out(self, executor: Executor[Any] | None) -> Executor[Any] | None:
         """As any backbone's; whichever is named, what runs layers gathers their kept tokens."""
-        if executor is not None and not isinstance(executor, TokenExecutor):
-            executor = TokenExecutor(executor.name)
+        if executor is not None and not isinstance(executor, (CpuTokenExecutor, TokenExecutor)):
+            kind = CpuTokenExecutor if executor.name in ('cpu', 'auto') else TokenExecutor
+            executor = kind(executor.name)
         before, self._executor = self._executor, executor
         for layer in self.modules():
             if isinstance(layer, EncoderBlock):
@@ -138,7 +139,7 @@ class DynamicTransformer(DynamicBackbone):
         grid = self.token_grid((x.shape[-2], x.shape[-1]))
         for layer in self.get_submodule(self.encoder_name).modules():
             if isinstance(layer, EncoderBlock):
-                layer.__dict__['grid'] = grid
+                layer.__dict__['_grid'] = grid
         return super().forward(x)
 
 

@@ -12,12 +12,12 @@ from mmpretrain.models.backbones import T2T_ViT, VisionTransformer
 from runs import runner_of
 from torch import nn
 from torch.nn.utils import parametrizations, prune
+from transformers_at_hand import SMALL, small, undecide
 
 from las_mm.inference import optimize_for_inference, restore_after_inference
 from las_mm.layers import BLOCKS, HEADS, TOKENS
 from las_mm.models.transformer_mmpretrain import (
     LASEncoderLayer,
-    LAST2T_ViT,
     LASVisionTransformer,
 )
 from las_mm.reports.bars import BAR_COMPUTED
@@ -36,7 +36,6 @@ RENAMED = {
     'head_select': 'head_masker',
     'layer_select': 'block_masker',
 }
-SMALL = dict(embed_dims=24, num_layers=3, num_heads=3, feedforward_channels=48)
 ALL = ('tokens', 'heads', 'blocks')
 
 
@@ -89,16 +88,6 @@ def test_blocks_are_those_of_adavit(name):
         assert tokens.flatten().tolist() == case['token']
 
 
-def small(kind: str = 'vit', **options) -> nn.Module:
-    """A small dynamic transformer; its images are 64 pixels wide."""
-    torch.manual_seed(0)
-    if kind == 'vit':
-        net = LASVisionTransformer(SMALL, img_size=64, **options)
-    else:
-        net = LAST2T_ViT(3, embed_dims=24, img_size=64, t2t_cfg=dict(token_dims=8), **options)
-    return net.eval()
-
-
 def static(kind: str, net: nn.Module) -> nn.Module:
     """mmpretrain's network with the same weights."""
     if kind == 'vit':
@@ -111,15 +100,6 @@ def static(kind: str, net: nn.Module) -> nn.Module:
     assert missing.missing_keys and all('masker' in name for name in missing.missing_keys)
     other.eval()  # returns nothing
     return other
-
-
-def undecide(net: nn.Module) -> nn.Module:
-    """Let every masker depend on its input."""
-    for block in net.blocks:
-        for masker in block.maskers:
-            nn.init.normal_(masker.mlp_head.weight)
-            nn.init.zeros_(masker.mlp_head.bias)
-    return net
 
 
 @pytest.mark.parametrize('kind', ['vit', 't2t'])

@@ -14,6 +14,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
+import torch._dynamo.config as dynamo
+import torch._inductor.config as inductor
 from mmpretrain.models.backbones import T2T_ViT, VisionTransformer
 from torch import Tensor, nn
 
@@ -67,19 +69,26 @@ def medians(runs: Sequence[Callable[[], object]], rounds: int) -> list[float]:
     return [sorted(times[2:])[rounds // 2] for times in seconds]
 
 
-def measure(name: str, batch: int, cases: Sequence[str], rounds: int, compiled: bool) -> None:
+def measure(
+    name: str, batch: int, cases: Sequence[str], rounds: int, compiled: bool, executor: str
+) -> None:
     """Print one line a case."""
     make, make_static = NETWORKS[name]
     x = torch.randn(batch, 3, 224, 224)
     static = make_static()
     static.eval()
+    for part in static.modules():
+        if hasattr(part, 'drop_prob'):  # a NumPy number, which would break its graph
+            part.drop_prob = float(part.drop_prob)
     statics: list[nn.Module | Callable[[Tensor], object]] = [static]
     if compiled:
+        inductor.freezing = True  # weights packed for the machine
+        dynamo.recompile_limit = 64  # a graph for each layer
         statics.append(torch.compile(static))
     networks, ratios = [], []
     for case in cases:
         shares = CASES[case]
-        network = make(policies=tuple(shares), executor='torch').eval()
+        network = make(policies=tuple(shares), executor=executor).eval()
         network.load_state_dict(static.state_dict(), strict=False)
         replay(network, shares, batch)
         network(x)
@@ -90,7 +99,9 @@ def measure(name: str, batch: int, cases: Sequence[str], rounds: int, compiled: 
     runs = [lambda net=net: net(x) for net in (*statics, *networks)]
     times = medians(runs, rounds)
     best = min(times[: len(statics)])
-    print(f'{name}, batch {batch}: static {best * 1e3:.1f} ms ({len(statics)} ways)')
+    ways = zip(('as it is', 'compiled'), times[: len(statics)], strict=False)
+    said = ', '.join(f'{seconds * 1e3:.1f} ms {way}' for way, seconds in ways)
+    print(f'{name}, batch {batch}: static {said}')
     for case, ratio, seconds in zip(cases, ratios, times[len(statics) :], strict=True):
         print(f'  {case:7s} MACs {ratio:.3f}  time {seconds / best:.3f}', flush=True)
 
@@ -102,13 +113,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--case', choices=list(CASES), nargs='+', default=list(CASES))
     parser.add_argument('--rounds', type=int, default=9)
     parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument('--executor', default='cpu', help='of the dynamic network')
     parser.add_argument('--compile', action='store_true', help='measure torch.compile, too')
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     with torch.no_grad():
         for name in args.network:
             for batch in args.batch:
-                measure(name, batch, args.case, args.rounds, args.compile)
+                measure(name, batch, args.case, args.rounds, args.compile, args.executor)
 
 
 if __name__ == '__main__':

@@ -4,6 +4,7 @@
 
 #include "layout.h"
 #include "py_chain.h"
+#include "py_linear.h"
 #include "py_plain_conv.h"
 #include "py_stem.h"
 #include "team.h"
@@ -80,6 +81,17 @@ void define_plain_conv(py::module& module, const char* name) {
       .def_property_readonly("isa", &Self::isa);
 }
 
+template <class T>
+void define_linear(py::module& module, const char* name) {
+  using Self = PyLinear<T>;
+  py::class_<Self>(module, name)
+      .def(py::init<const at::Tensor&, const at::Tensor&, const std::string&>(), "weight"_a,
+           "bias"_a, "isa"_a = "", py::call_guard<py::gil_scoped_release>())
+      .def("run", &Self::run, "x"_a, "out"_a, "adds"_a,
+           py::call_guard<py::gil_scoped_release>())
+      .def_property_readonly("isa", &Self::isa);
+}
+
 void define_training(py::module& module) {
   module.def("end_backward", &end_backward, "grad"_a, "x"_a, "weight"_a, "bias"_a, "pixels"_a,
              "out"_a, "mean"_a, "invstd"_a, "training"_a, "needs_x"_a, "isa"_a = "",
@@ -107,6 +119,8 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
   las::define_stem<las::bfloat16>(module, "BFloat16Stem");
   las::define_plain_conv<float>(module, "Float32Conv");
   las::define_plain_conv<las::bfloat16>(module, "BFloat16Conv");
+  las::define_linear<float>(module, "Float32Linear");
+  las::define_linear<las::bfloat16>(module, "BFloat16Linear");
   pybind11::class_<las::Watch>(module, "Watch")
       .def(pybind11::init<const las::Watch::Slots&, const std::vector<pybind11::dict>&,
                           const std::vector<pybind11::object>&>(),
