@@ -122,3 +122,32 @@ def test_modes(repo_root):
     assert done.returncode == 0, done.stderr
     for mode in ('channels .5', 'channels .25', 'blocks .5', 'joint .6 .7'):
         assert mode in done.stdout
+
+
+def test_merged_tokens_are_weighted_means_and_the_class_token_stays(load_tool):
+    load_tool('benchmark')
+    from benchmarking.token_merging import merge, merge_tokens
+    from mmpretrain.models.backbones import VisionTransformer
+
+    torch.manual_seed(0)
+    x, sizes = torch.randn(2, 9, 4), torch.randint(1, 4, (2, 9)).float()
+    out, after = merge(x, x, sizes, 3)
+    assert out.shape == (2, 6, 4) and torch.equal(after.sum(1), sizes.sum(1))
+    total = (out * after[..., None]).sum(1)
+    assert torch.allclose(total, (x * sizes[..., None]).sum(1), atol=1e-5)
+    assert torch.allclose(
+        out[:, 0], x[:, 0], atol=1e-6
+    )  # of the tokens that may go it is the first
+    alike = torch.zeros(1, 5, 4)
+    alike[0, 1], alike[0, 2], alike[0, 3], alike[0, 4] = torch.eye(4)[[0, 0, 1, 2]]
+    out, after = merge(alike, alike, None, 1)
+    assert sorted(after[0].tolist()) == [1, 1, 1, 2]
+
+    arch = dict(embed_dims=24, num_layers=3, num_heads=3, feedforward_channels=48)
+    static = VisionTransformer(arch, img_size=64)
+    static.eval()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        wanted = static(images)[0]
+        assert torch.allclose(merge_tokens(static, 0)(images)[0], wanted, atol=1e-5)
+        assert merge_tokens(VisionTransformer(arch, img_size=64), 2)(images)[0].shape == (2, 24)

@@ -6,6 +6,7 @@ of the static one's, as it is and compiled. Decisions are replayed at random, th
 """
 
 import argparse
+import copy
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -13,9 +14,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
 import torch
 import torch._dynamo.config as dynamo
 import torch._inductor.config as inductor
+from benchmarking.token_merging import merge_tokens
 from mmpretrain.models.backbones import T2T_ViT, VisionTransformer
 from torch import Tensor, nn
 
@@ -69,8 +73,27 @@ def medians(runs: Sequence[Callable[[], object]], rounds: int) -> list[float]:
     return [sorted(times[2:])[rounds // 2] for times in seconds]
 
 
+def merged_share(network: nn.Module, reduction: int) -> float:
+    """MACs of ToMe over those of the network, both without the embedding."""
+    width, length, layers = network.embed_dims, 14 * 14 + 1, len(network.layers)
+    macs = [0, 0]
+    for way, less in enumerate((reduction, 0)):
+        tokens = length
+        for _ in range(layers):
+            after = tokens - min(less, (tokens - 1) // 2)
+            macs[way] += 4 * tokens * width**2 + 2 * tokens**2 * width + 8 * after * width**2
+            tokens = after
+    return macs[0] / macs[1]
+
+
 def measure(
-    name: str, batch: int, cases: Sequence[str], rounds: int, compiled: bool, executor: str
+    name: str,
+    batch: int,
+    cases: Sequence[str],
+    rounds: int,
+    compiled: bool,
+    executor: str,
+    reduction: int,
 ) -> None:
     """Print one line a case."""
     make, make_static = NETWORKS[name]
@@ -96,6 +119,10 @@ def measure(
         macs = cost.dynamic([trace.shares for trace in network.traces])
         networks.append(network)
         ratios.append(float(torch.as_tensor(macs).mean()) / cost.static)
+    if reduction and name.startswith('deit'):
+        cases = [*cases, f'ToMe, r = {reduction}']
+        networks.append(merge_tokens(copy.deepcopy(static), reduction))
+        ratios.append(merged_share(static, reduction))
     runs = [lambda net=net: net(x) for net in (*statics, *networks)]
     times = medians(runs, rounds)
     best = min(times[: len(statics)])
@@ -114,13 +141,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--rounds', type=int, default=9)
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--executor', default='cpu', help='of the dynamic network')
+    parser.add_argument('--tome', type=int, metavar='R', help='also merge R tokens a layer (DeiT)')
     parser.add_argument('--compile', action='store_true', help='measure torch.compile, too')
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     with torch.no_grad():
         for name in args.network:
             for batch in args.batch:
-                measure(name, batch, args.case, args.rounds, args.compile, args.executor)
+                measure(name, batch, args.case, args.rounds, args.compile, args.executor, args.tome)
 
 
 if __name__ == '__main__':
