@@ -185,6 +185,10 @@ def _measured_or_given(
     arguments: argparse.Namespace,
 ) -> tuple[NetworkSpec, Mapping[str, ArrayLike], str]:
     """Network and shares asked for, and a sentence on where they are from."""
+    if arguments.shares and (arguments.rates or arguments.macs_ratio is not None):
+        raise ValueError(
+            f'--shares: got {arguments.shares!r} with --rates or --macs-ratio; give one of them'
+        )
     if arguments.rates:
         measured = load_report(arguments.rates)
         mean = measured.activation_rates.mean()
@@ -196,6 +200,7 @@ def _measured_or_given(
         return spec, dict.fromkeys((s for s in SHARES if s != DILATED), rate), said
     rate = 0.5 if arguments.rate is None else arguments.rate
     said = f'r = {rate:g} in every block'
+    said += f', but {arguments.shares}' if arguments.shares else ''
     return spec, _given_shares(arguments, rate), said
 
 

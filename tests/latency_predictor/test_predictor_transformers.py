@@ -165,6 +165,8 @@ def test_searches_refuse_transformers_in_one_line(command, capsys):
 def test_shares_are_checked(capsys):
     assert main(['network', '--network', 'deit_s', '--shares', 'token=.5']) != 0
     assert '--shares' in capsys.readouterr().err
+    assert main(['network', '--shares', 'sites=.5', '--macs-ratio', '.5']) != 0
+    assert 'give one of them' in capsys.readouterr().err
 
 
 def test_validation_puts_both_models_beside_each_other():
