@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -128,10 +128,19 @@ def kept_rows(tokens: Tensor | None, images: list[int], length: int) -> tuple[Ro
     return torch.tensor(images)[kept[:, 0]] * length + kept[:, 1], lengths
 
 
+def fused(attention: Callable) -> Callable:
+    """PyTorch's fused attention in place of mmpretrain's written-out one; others as they are."""
+    written_out = getattr(attention, 'func', None)
+    if getattr(written_out, '__name__', '') != 'scaled_dot_product_attention_pyimpl':
+        return attention
+    divisor = cast(partial, attention).keywords['scale']
+    return partial(F.scaled_dot_product_attention, scale=1 / divisor)
+
+
 def mix(block: EncoderBlock, qkv: Tensor, lengths: list[int]) -> Tensor:
     """Attention within each image's tokens: (T, 3, H, d) -> (T, H, d)."""
     q, k, v = (part.split(lengths) for part in qkv.unbind(1))
-    attention = block.attn.scaled_dot_product_attention
+    attention = fused(block.attn.scaled_dot_product_attention)
     if len(set(lengths)) == 1:
         together = [torch.stack(part).transpose(1, 2) for part in (q, k, v)]
         return attention(*together).transpose(1, 2).flatten(0, 1)

@@ -11,7 +11,8 @@ from mmpretrain.models.backbones.vision_transformer import (
 from mmpretrain.registry import MODELS
 from torch import nn
 
-from las_mm.layers import EncoderBlock, conv_macs
+from las_mm.executors.torch_tokens import fused
+from las_mm.layers import EncoderBlock, Executor, conv_macs
 
 from .backbone import size_after
 from .conv_stem import ConvStem
@@ -132,6 +133,15 @@ class LAST2T_ViT(DynamicTransformer, T2T_ViT):
         options = keep_layers, thresholds, token_patch, head_mode, tokens_with_mlp, with_cp
         self.make_transformer(layers, policies, *options)
         self.executor = executor
+
+    def hand_out(self, executor: Executor[Any] | None) -> Executor[Any] | None:
+        """As any transformer's; attention of the stem, which skips nothing, is fused with it."""
+        before = super().hand_out(executor)
+        for layer in (self.tokens_to_token.attention1, self.tokens_to_token.attention2):
+            attn: Any = layer.attn
+            shipped = attn.__dict__.setdefault('_shipped', attn.scaled_dot_product_attention)
+            attn.scaled_dot_product_attention = shipped if executor is None else fused(shipped)
+        return before
 
     def grids(self, size: tuple[int, int]) -> list[tuple[int, int]]:
         """(h, w) of the tokens after each soft split of an image of (H, W)."""

@@ -5,6 +5,7 @@ import torch
 from transformers_at_hand import small, undecide
 
 from las_mm.executors.cpu import tokens as cpu_tokens
+from las_mm.executors.torch_tokens import fused
 from las_mm.ops.native.build import load_native
 
 
@@ -94,3 +95,23 @@ def test_linear_layers_of_rows_within_larger_ones():
         layer.run(x[:0], wide[:0, :outputs], False)
         with pytest.raises(ValueError, match='x: got'):
             layer.run(x[:, 1:], wide[:, :outputs], False)
+
+
+def test_attention_of_the_stem_is_fused_with_an_executor_alone():
+    net = undecide(small('t2t'))
+    attentions = [layer.attn for layer in (net.tokens_to_token.attention1, net.encoder[0])]
+    shipped = [attn.scaled_dot_product_attention for attn in attentions]
+    images = torch.randn(2, 3, 64, 64)
+    q, k, v = torch.randn(3, 1, 2, 9, 8)
+    for attention in shipped:
+        assert torch.allclose(fused(attention)(q, k, v), attention(q, k, v), atol=1e-6)
+    with torch.no_grad():
+        dense = net(images)[0]
+        net.executor = 'cpu'
+        assert attentions[0].scaled_dot_product_attention is not shipped[0]
+        assert torch.allclose(net(images)[0], dense, atol=1e-5)
+        net.executor = 'dense'
+        assert torch.equal(net(images)[0], dense)
+    assert fused(torch.nn.functional.scaled_dot_product_attention).__name__ == (
+        'scaled_dot_product_attention'
+    )

@@ -21,5 +21,5 @@ libraries=$(gcc -print-file-name=libasan.so):$(gcc -print-file-name=libubsan.so)
 
 LD_PRELOAD=$libraries "$python" -m pytest -q -p no:cacheprovider -k 'cpu or not torch' \
     tests/executors/test_executor_cpu.py tests/ops/test_winograd.py tests/executors/test_executors.py tests/executors/test_chain.py \
-    tests/executors/test_channel_skipping.py tests/executors/test_inverted_residuals.py \
+    tests/executors/test_channel_skipping.py tests/executors/test_inverted_residuals.py tests/executors/test_token_executors.py \
     tests/executors/test_stem.py tests/ops/test_native_training.py tests/ops/test_contiguous_copies.py "$@"
