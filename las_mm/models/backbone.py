@@ -207,6 +207,8 @@ class DynamicBackbone(Backbone):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """The framework's forward on images (N, 3, H, W); remembers (H, W) for :meth:`cost`."""
         height, width = x.shape[-2:]
+        if torch.jit.is_tracing():  # which makes tensors of sizes, and asks for properties later
+            height, width = int(height), int(width)
         self.input_size = height, width
         return super().forward(x)
 

@@ -79,7 +79,7 @@ def test_copies_and_pickles_are_made_before_the_first_forward(name):
 def test_recordings_are_made_before_the_first_forward(name):
     network = unrun(name).eval()
     with torch.no_grad():
-        traced = torch.jit.trace(copy.deepcopy(network), IMAGES, check_trace=False)
+        traced = torch.jit.trace(copy.deepcopy(network), IMAGES)
         exported = torch.export.export(copy.deepcopy(network), (IMAGES,), strict=False).module()
         wanted = network(IMAGES)
         for twin in (traced, exported):
