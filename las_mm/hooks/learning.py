@@ -9,7 +9,8 @@ from torch import nn
 from las_mm.accounting import NetworkCost
 from las_mm.layers import BlockTrace
 from las_mm.models import DynamicBackbone
-from las_mm.models.backbone import StemLayer, dynamic_backbones, find_backbone
+from las_mm.models.backbone import dynamic_backbones, find_backbone
+from las_mm.models.stem import StemLayer
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from las_mm.layers import (
     convs_of,
 )
 from las_mm.layers.squeeze_masker import SqueezeMasker
-from las_mm.models.backbone import DynamicBackbone, StemLayer, size_after
+from las_mm.models.backbone import DynamicBackbone
+from las_mm.models.stem import StemLayer, size_after
 from las_mm.models.transformer import DynamicTransformer
 from las_mm.ops import WHOLE, conv_size
 from latency_predictor import BlockSpec, Conv, LayerSpec, NetworkSpec, chain

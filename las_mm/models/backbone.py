@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import takewhile
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +15,10 @@ from las_mm.ops import parse_granularity
 from .checkpoint_fit import check_fit
 from .framework_backbone import Backbone
 from .layout import restore_layout
+from .stem import STEM_LAYERS, StemLayer, size_after
 
 Stage = Sequence[DynamicBlock]
 Grains = int | str | None | Sequence[int | str | None]
-StemLayer = nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d
-STEM_LAYERS = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
 
 
 class DynamicBackbone(Backbone):
@@ -226,23 +225,6 @@ class DynamicBackbone(Backbone):
             for block in stage:
                 for masker in block.maskers if isinstance(block, DynamicBlock) else ():
                     masker.requires_grad_(True).train(self.training)
-
-
-def size_after(layer: StemLayer, size: tuple[int, int]) -> tuple[int, int]:
-    """(H, W) that a layer makes of an input of (H, W)."""
-    sizes = []
-    for axis, edge in enumerate(size):
-        values: list[Any] = [layer.kernel_size, layer.stride, layer.padding]
-        values.append(getattr(layer, 'dilation', 1))
-        kernel, stride, padding, dilation = (
-            value if isinstance(value, int) else value[axis] for value in values
-        )
-        covered = edge + 2 * padding - dilation * (kernel - 1) - 1
-        steps = -(-covered // stride) if getattr(layer, 'ceil_mode', False) else covered // stride
-        # A last window that begins in the padding behind the image is left out.
-        cut = getattr(layer, 'ceil_mode', False) and steps * stride >= edge + padding
-        sizes.append(steps + 1 - cut)
-    return sizes[0], sizes[1]
 
 
 def refuse_options(options: dict, *names: str) -> None:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from las_mm.layers import CHANNELS, DILATED, SITES, Branch, DynamicBlock, Step
 
-from .backbone import STEM_LAYERS, DynamicBackbone, Grains, Stage, StemLayer
+from .backbone import DynamicBackbone, Grains, Stage
+from .stem import STEM_LAYERS, StemLayer
 
 
 class LASDenseLayer(DynamicBlock, DenseLayer):

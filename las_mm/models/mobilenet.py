@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from las_mm.layers import DILATED, SITES, Branch, DynamicBlock, Step, convs_of
 
-from .backbone import DynamicBackbone, Stage, StemLayer
+from .backbone import DynamicBackbone, Stage
+from .stem import StemLayer
 
 
 class InvertedResidualBlock(DynamicBlock):

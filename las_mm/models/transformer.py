@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from las_mm.executors import CpuTokenExecutor, TokenExecutor, find_executor
 from las_mm.layers import POLICIES, DynamicBlock, EncoderBlock, Executor
 
-from .backbone import DynamicBackbone, Stage, StemLayer
+from .backbone import DynamicBackbone, Stage
 from .checkpoint_fit import check_fit
+from .stem import StemLayer
 
 THRESHOLDS = {'tokens': 0.6, 'heads': 0.5, 'blocks': 0.5}
 

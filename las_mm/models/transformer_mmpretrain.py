@@ -14,8 +14,8 @@ from torch import nn
 from las_mm.executors.torch_tokens import fused
 from las_mm.layers import EncoderBlock, Executor, conv_macs
 
-from .backbone import size_after
 from .conv_stem import ConvStem
+from .stem import size_after
 from .transformer import DynamicTransformer
 
 MODELS.parent.register_module(module=ConvStem)  # where mmcv looks for convolutions
