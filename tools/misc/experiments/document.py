@@ -43,6 +43,10 @@ COLUMNS = (
     'r inside / outside',
 )
 FINDINGS = '\n## What the runs say\n'
+ISOLINES = (
+    '\nCost over that of static networks of equal accuracy, between the rows that no cheaper one '
+    'surpasses, or of the cheapest one where that is more accurate:\n\n'
+)
 NOTHING = '\n**The runs have not been made yet**, so that there are no results to show.\n'
 
 
@@ -100,12 +104,9 @@ def _isolines(groups: list[list[Result]]) -> str:
             for title, static in costs.items()
             if static
         ]
-        said = ', '.join(shares) or 'no static network of the family has its accuracy'
+        said = ', '.join(shares) or 'no static network of the family is as accurate'
         text += f'- {first.label}, t = {first.experiment.target}: {said}\n'
-    return (
-        text
-        and '\nCost over that of a static network of equal accuracy, between the rows:\n\n' + text
-    )
+    return text and ISOLINES + text
 
 
 def _row(members: list[Result]) -> str:

@@ -67,9 +67,16 @@ def spread(members: Sequence[Result]) -> float:
 
 
 def static_cost_at(accuracy: float, statics: list[list[Result]], cost: Cost) -> float | None:
-    """What a static network of that accuracy costs, between those of the family; None outside."""
-    points = sorted((mean(m.accuracy for m in g), mean(map(cost, g))) for g in statics)
-    for (low, cheap), (high, dear) in zip(points, points[1:], strict=False):
-        if low <= accuracy <= high:
-            return cheap + (dear - cheap) * (accuracy - low) / max(high - low, 1e-9)
+    """What static networks need for that accuracy, between those that no cheaper one surpasses.
+
+    Of less accuracy than any of these has, it is the cheapest one's; None of more.
+    """
+    front: list[tuple[float, float]] = []
+    for dear, high in sorted((mean(map(cost, g)), mean(m.accuracy for m in g)) for g in statics):
+        if front and high <= front[-1][1]:
+            continue
+        front.append((dear, high))
+        if accuracy <= high:
+            cheap, low = front[-2] if len(front) > 1 else front[-1]
+            return dear - (dear - cheap) * (high - accuracy) / (high - low) if low < high else dear
     return None
