@@ -4,10 +4,4 @@ _base_ = './r50_demo.py'
 model = dict(backbone=dict(type='LASResNet', granularity='4-4-2-1', masker=dict(keep_bias=2.0)))
 # As in faster_rcnn_las_r50_4-4-2-1_demo.py, so that a short training finds where to compute.
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'masker.conv.bias': dict(lr_mult=20)}))
-custom_hooks = [
-    dict(type='GumbelTemperatureHook', start=5.0, end=0.1, noise_until=0.6),
-    dict(type='SparsityLossHook', target=0.5, duration=0.66),
-    dict(type='LatencyReportHook', devices=['v100', 'gtx1080', 'tx2']),
-    dict(type='SafeCheckpointHook'),
-    dict(type='InvalidLossHook'),
-]
+custom_hooks = _base_.las_hooks

@@ -10,10 +10,4 @@ model = dict(
 )
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
-custom_hooks = [
-    dict(type='GumbelTemperatureHook', start=5.0, end=0.1, noise_until=0.6),
-    dict(type='SparsityLossHook', target=0.5, duration=0.66),
-    dict(type='LatencyReportHook', devices=['v100', 'gtx1080', 'tx2']),
-    dict(type='SafeCheckpointHook'),
-    dict(type='InvalidLossHook'),
-]
+custom_hooks = _base_.las_hooks

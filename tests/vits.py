@@ -1,9 +1,11 @@
-"""Small classifiers with dynamic vision transformers."""
+"""Small dynamic vision transformers, and classifiers with them."""
 
 import torch
 from detectors import build_model, scope
 from mmengine.config import ConfigDict
 from torch import nn
+
+from las_mm.models.transformer_mmpretrain import LAST2T_ViT, LASVisionTransformer
 
 ARCH = dict(embed_dims=24, num_layers=3, num_heads=3, feedforward_channels=48)
 BACKBONES = {
@@ -51,6 +53,16 @@ def vit(kind: str = 'vit', **options) -> nn.Module:
     nn.init.normal_(model.head.layers.head.weight)  # zeros would teach the backbone nothing
     model.train()  # returns nothing
     return model
+
+
+def small(kind: str = 'vit', **options) -> nn.Module:
+    """A backbone alone, in inference; its images are 64 pixels wide."""
+    torch.manual_seed(0)
+    if kind == 'vit':
+        net = LASVisionTransformer(ARCH, img_size=64, **options)
+    else:
+        net = LAST2T_ViT(3, embed_dims=24, img_size=64, t2t_cfg=dict(token_dims=8), **options)
+    return net.eval()
 
 
 def undecide(network: nn.Module) -> nn.Module:

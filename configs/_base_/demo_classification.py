@@ -49,3 +49,12 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),
 )
 randomness = dict(seed=0)
+
+# Of dynamic networks; a short training holds all blocks near t for longer.
+las_hooks = [
+    dict(type='GumbelTemperatureHook', start=5.0, end=0.1, noise_until=0.6),
+    dict(type='SparsityLossHook', target=0.5, duration=0.66),
+    dict(type='LatencyReportHook', devices=['v100', 'gtx1080', 'tx2']),
+    dict(type='SafeCheckpointHook'),
+    dict(type='InvalidLossHook'),
+]

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers_at_hand import small, undecide
+from vits import small, undecide
 
 from las_mm.executors.cpu import tokens as cpu_tokens
 from las_mm.executors.torch_tokens import fused

@@ -12,7 +12,7 @@ from mmpretrain.models.backbones import T2T_ViT, VisionTransformer
 from runs import runner_of
 from torch import nn
 from torch.nn.utils import parametrizations, prune
-from transformers_at_hand import SMALL, small, undecide
+from vits import ARCH, small, undecide
 
 from las_mm.inference import optimize_for_inference, restore_after_inference
 from las_mm.layers import BLOCKS, HEADS, TOKENS
@@ -91,7 +91,7 @@ def test_blocks_are_those_of_adavit(name):
 def static(kind: str, net: nn.Module) -> nn.Module:
     """mmpretrain's network with the same weights."""
     if kind == 'vit':
-        other = VisionTransformer(SMALL, img_size=64)
+        other = VisionTransformer(ARCH, img_size=64)
     else:
         cfg = dict(num_heads=6)
         other = T2T_ViT(64, embed_dims=24, num_layers=3, t2t_cfg=dict(token_dims=8), layer_cfgs=cfg)
@@ -254,7 +254,7 @@ def test_layers_that_are_not_what_their_class_suggests_run_as_they_are(change):
 
 
 def test_a_training_pulls_the_macs_to_their_target(tmp_path):
-    backbone = dict(type='LASVisionTransformer', arch=SMALL, img_size=32, patch_size=8)
+    backbone = dict(type='LASVisionTransformer', arch=ARCH, img_size=32, patch_size=8)
     head = dict(type='LinearClsHead', num_classes=10, in_channels=24)
     model = dict(type='mmpretrain.ImageClassifier', backbone=backbone, head=head)
     hooks = [
@@ -324,7 +324,7 @@ def test_pictures_show_tokens_heads_attention_and_mlp():
 )
 @pytest.mark.parametrize('size', [(64, 64), (60, 84)])
 def test_tokens_and_macs_of_the_stem_are_counted(options, size):
-    net = LASVisionTransformer(SMALL, img_size=64, **options).eval()
+    net = LASVisionTransformer(ARCH, img_size=64, **options).eval()
     macs, tokens = [], []
 
     def count(conv, args, out):
@@ -351,4 +351,4 @@ def test_tokens_and_macs_of_the_stem_are_counted(options, size):
 def test_a_stem_of_convolutions_halves_to_whole_patches(options):
     patch_cfg = dict(options.pop('patch_cfg', {}), conv_type='ConvStem')
     with pytest.raises(ValueError, match='patch_size: got .* with ConvStem choose one power of'):
-        VisionTransformer(SMALL, img_size=64, patch_cfg=patch_cfg, **options)
+        VisionTransformer(ARCH, img_size=64, patch_cfg=patch_cfg, **options)

@@ -45,7 +45,8 @@ TASKS = {
     'cifar10': Task(
         title='CIFAR-10',
         text=(
-            'Images as JPEG files, which costs accuracy: only rows of this table compare. '
+            'Images as JPEG files (tools/prepare_data.py says from where), which costs accuracy: '
+            'only rows of this table compare. '
             'ResNet-56 and -20 start from published networks; ResNet-44 and -32 from the first '
             'blocks of each stage of ResNet-56. All are trained two epochs further.'
         ),
