@@ -4,8 +4,6 @@
 inference without gradients. Each says why it cannot run a block on an input, and who runs instead.
 """
 
-from .choosing import EXECUTORS, check_executor, find_executor
-from .cpu.tokens import CpuTokenExecutor
-from .torch_tokens import TokenExecutor
+from .choosing import EXECUTORS, check_executor, encoder_executor, find_executor
 
-__all__ = ['CpuTokenExecutor', 'TokenExecutor', 'EXECUTORS', 'check_executor', 'find_executor']
+__all__ = ['EXECUTORS', 'check_executor', 'encoder_executor', 'find_executor']

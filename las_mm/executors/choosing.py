@@ -1,12 +1,17 @@
 """The executors by the names that configs give them."""
 
+from typing import Any
+
 from torch import Tensor
 
-from las_mm.layers import DynamicBlock, Executor, Run
+from las_mm.layers import DynamicBlock, EncoderBlock, Executor, Run
 
 from .cpu.block import CpuExecutor
+from .cpu.tokens import CpuTokenExecutor
 from .torch_rows import TorchExecutor
+from .torch_tokens import TokenExecutor
 from .triton import TritonExecutor
+from .triton.tokens import TritonTokenExecutor
 
 
 class AutoExecutor(Executor[DynamicBlock]):
@@ -21,6 +26,25 @@ class AutoExecutor(Executor[DynamicBlock]):
         return self._by_device.get(x.device.type)
 
     def prepare(self, block: DynamicBlock, x: Tensor) -> Run | str:
+        executor = self.on(x)
+        return f'no executor is for {x.device}' if executor is None else executor.prepare(block, x)
+
+    def __reduce__(self) -> tuple:
+        return type(self), ()
+
+
+class AutoTokenExecutor(Executor[EncoderBlock]):
+    """The same of encoder layers."""
+
+    name = 'auto'
+
+    def __init__(self) -> None:
+        self._by_device = {'cpu': CpuTokenExecutor(), 'cuda': TritonTokenExecutor()}
+
+    def on(self, x: Tensor) -> Executor[EncoderBlock] | None:
+        return self._by_device.get(x.device.type)
+
+    def prepare(self, block: EncoderBlock, x: Tensor) -> Run | str:
         executor = self.on(x)
         return f'no executor is for {x.device}' if executor is None else executor.prepare(block, x)
 
@@ -58,3 +82,16 @@ def find_executor(name: str | Executor[DynamicBlock]) -> Executor[DynamicBlock] 
     if isinstance(name, Executor):
         return name
     return None if check_executor(name) == DENSE else EXECUTORS[name]()
+
+
+def encoder_executor(executor: Executor[Any]) -> Executor[EncoderBlock]:
+    """Who runs encoder layers where ``executor``, of any kind of block, is chosen."""
+    if isinstance(executor, TritonExecutor):
+        return TritonTokenExecutor(executor.options)
+    kinds: dict[type, type[Executor[EncoderBlock]]] = {
+        TorchExecutor: TokenExecutor,
+        CpuExecutor: CpuTokenExecutor,
+        AutoExecutor: AutoTokenExecutor,
+    }
+    kind = next((kinds[base] for base in kinds if isinstance(executor, base)), None)
+    return executor if kind is None else kind()

@@ -49,6 +49,11 @@ def why_not_sparse(block: EncoderBlock, x: Tensor) -> str | None:
     """The reason why a layer cannot leave out on x what it skips; None if it can."""
     if x.device.type != 'cpu':
         return 'lists of kept tokens would be waited for on a GPU'
+    return why_not_cut(block, x)
+
+
+def why_not_cut(block: EncoderBlock, x: Tensor) -> str | None:
+    """The reason why no executor can compute a part of a layer instead of calling it."""
     if torch.is_autocast_enabled(x.device.type):
         return 'encoder layers run in the precision of autocast'
     if not runs_as_shipped(block, *FORWARD):

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from las_mm.executors import CpuTokenExecutor, TokenExecutor, find_executor
+from las_mm.executors import encoder_executor, find_executor
 from las_mm.layers import POLICIES, DynamicBlock, EncoderBlock, Executor
 
 from .backbone import DynamicBackbone, Stage
@@ -90,9 +90,7 @@ class DynamicTransformer(DynamicBackbone):
 
     def hand_out(self, executor: Executor[Any] | None) -> Executor[Any] | None:
         """As any backbone's; whichever is named, what runs layers gathers their kept tokens."""
-        if executor is not None and not isinstance(executor, (CpuTokenExecutor, TokenExecutor)):
-            kind = CpuTokenExecutor if executor.name in ('cpu', 'auto') else TokenExecutor
-            executor = kind(executor.name)
+        executor = None if executor is None else encoder_executor(executor)
         before, self._executor = self._executor, executor
         for layer in self.modules():
             if isinstance(layer, EncoderBlock):

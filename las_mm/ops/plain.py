@@ -16,6 +16,7 @@ METHODS: dict[type[nn.Module], tuple[str, ...]] = {
     nn.SyncBatchNorm: ('forward',),
     _BatchNorm: ('forward',),
     nn.Linear: ('forward',),
+    nn.LayerNorm: ('forward',),
     nn.ReLU: ('forward',),
     nn.ReLU6: ('forward',),
     nn.MaxPool2d: ('forward',),

@@ -11,7 +11,9 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize('checks', ['check_blocks.py', 'check_backbones.py', 'check_channels.py'])
+@pytest.mark.parametrize(
+    'checks', ['check_blocks.py', 'check_backbones.py', 'check_channels.py', 'check_tokens.py']
+)
 def test_interpreted(checks, repo_root):
     pytest.importorskip('triton', reason='Triton is not installed')
     tests = repo_root / 'tests'

@@ -55,7 +55,7 @@ class TritonExecutor(Executor[DynamicBlock]):
         channels = max([x.shape[1], *[step.op.out_channels for step in block.branch.steps]])
         if len(x) * x.shape[2] * x.shape[3] * channels >= LARGEST_MAP:
             return f'a feature map has {LARGEST_MAP} elements or more'
-        if reason := _why_not_machine(x.device, x.dtype):
+        if reason := why_not_machine(x.device, x.dtype):
             return reason
         if torch.compiler.is_compiling():
             if 'channel_masker' in block._modules:
@@ -180,7 +180,8 @@ def _channels_last(conv: FoldedConv) -> FoldedConv:
 
 
 @constant_when_compiled
-def _why_not_machine(device: torch.device, dtype: torch.dtype) -> str | None:
+def why_not_machine(device: torch.device, dtype: torch.dtype) -> str | None:
+    """The reason why no kernel runs on a device or with features of a dtype, None if they do."""
     if find_spec('triton') is None:
         return 'Triton is not installed'
     if device.type == 'cuda':

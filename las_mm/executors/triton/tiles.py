@@ -80,6 +80,19 @@ DEPTHWISE = (
     Tile(16, 64, 1, 4, 2),
     Tile(16, 32, 1, 2, 2),
 )
+# Of attention: queries, keys, and no depth, as a head's channels are all there at once.
+HALF_ATTENTION = (
+    Tile(64, 64, 1, 4, 3),
+    Tile(128, 64, 1, 8, 3),
+    Tile(64, 32, 1, 4, 3),
+    Tile(32, 64, 1, 4, 3),
+    Tile(16, 32, 1, 2, 3),
+)
+SINGLE_ATTENTION = (
+    Tile(64, 32, 1, 4, 2),
+    Tile(32, 32, 1, 4, 2),
+    Tile(16, 32, 1, 2, 2),
+)
 FEWEST_COLUMNS = 16  # of a tensor-core product
 
 
@@ -136,6 +149,11 @@ def masker_conv1_tiles(
         step = min(tile.depth, max(16, 512 * warps // rows))
         tiles.append(Tile(rows, tile.columns, step, warps, tile.stages))
     return _fitting(tiles, out_channels, depth)
+
+
+def attention_tiles(dtype: torch.dtype) -> tuple[Tile, ...]:
+    """Tiles for attention of a dtype: queries by keys."""
+    return SINGLE_ATTENTION if dtype.itemsize == 4 else HALF_ATTENTION
 
 
 def _fitting(tiles: Sequence[Tile], out_channels: int, depth: int) -> tuple[Tile, ...]:
