@@ -90,12 +90,13 @@ class GraphedBackbone:
         with torch.cuda.device(self._input.device):
             graph, self._outputs = capture(lambda: self._backbone(self._input))
         self._graph, self._masks = graph, [block.last for block in self._backbone.blocks]
-        # The graph reads folded and packed weights by their addresses, also after a parameter was
-        # changed and others have taken their place.
+        # The graph reads weights, folded, packed or as they are, by their addresses, also after a
+        # parameter was changed and others have taken their place.
         packed = [self._executor.memory.made_of(block) for block in self._backbone.blocks]
         convs = [part for part in self._backbone.modules() if isinstance(part, FoldingConv)]
         margins = [stage.margins for stage in self.plan.stages]
-        self._read_by_graph = packed, [conv.fold.made() for conv in convs], margins
+        own = [parameter.detach() for parameter in self._backbone.parameters()]
+        self._read_by_graph = packed, [conv.fold.made() for conv in convs], margins, own
 
     def _check(self, images: Tensor) -> None:
         expected, got = self._input, images

@@ -38,8 +38,10 @@ def plan_backbone(
     """
     if r_th is not None and not 0 <= r_th <= 1:
         raise ValueError(f'r_th: got {r_th}; give an activation rate from 0 to 1')
-    inputs = _stage_inputs(backbone, example)
     stages = [Stage(tuple(stage)) for stage in backbone.dynamic_stages.values()]
+    if not all(isinstance(block, DynamicBlock) for stage in stages for block in stage.blocks):
+        return Plan((), executor.options)  # layers of a transformer, which run in one way alone
+    inputs = _stage_inputs(backbone, example)
     planned = [s for s in stages if _can_run(executor, s, inputs[id(s.blocks[0])])]
     for stage in planned:
         stage.mode = _choose_mode(executor, stage, inputs[id(stage.blocks[0])], r_th)

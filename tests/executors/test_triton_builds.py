@@ -14,9 +14,11 @@ if os.environ.get('TRITON_INTERPRET') == '1':
 KERNELS = {
     'masker_conv1', 'masker', 'index', 'gather_conv', 'shortcut_conv', 'copy_identity',
     'conv_scatter_add', 'gather_patches', 'scatter', 'add_activate', 'sum_active', 'gate_layer',
-    'scale_rows', 'depthwise_conv', 'channel_conv',
+    'scale_rows', 'depthwise_conv', 'channel_conv', 'list_kept', 'token_norm',
+    'token_linear', 'token_attention',
 }  # fmt: skip
 STAGE = [1]  # strided with a shortcut, and plain; what the others add is in the full check
+LAYER = [0]  # of a transformer, with all policies
 
 
 @pytest.fixture(scope='module')
@@ -29,14 +31,14 @@ def check(load_tool):
     [(80, 'float16'), (90, 'bfloat16'), (90, 'float32'), (80, 'tf32'), (120, 'float16')],
 )
 def test_builds(check, arch, dtype):
-    reports = check(arch, dtype, all_tiles=False, stages=STAGE)
+    reports = check(arch, dtype, all_tiles=False, stages=STAGE, layers=LAYER)
     assert {report.name for report in reports} == KERNELS
     faults = [f'{r.name} {r.constants}: {r.faults()}' for r in reports if r.faults()]
     assert not faults
 
 
 def test_faults_are_seen(check):
-    reports = check(90, 'bfloat16', all_tiles=False, stages=STAGE)
+    reports = check(90, 'bfloat16', all_tiles=False, stages=STAGE, layers=[])
     report = next(r for r in reports if r.name == 'gather_conv' and r.constants['KERNEL'] == 3)
     assert replace(report, spilled=8).faults() == ['spills 8 bytes']
     assert replace(report, wgmma=0, mma=4).faults() == ['has no wgmma']
@@ -53,6 +55,8 @@ def test_kernels_that_do_not_wait_for_the_previous_one_are_seen(check, load_tool
     with tool.offline_target(90), torch.no_grad(), tool.compile_only() as builds:
         for block, x in tool.gallery(torch.float16, STAGE):
             tool.run_block(tool.pack_block(block, x.dtype), x, tool.Options(tune=False))
+        for block, x in tool.encoders(torch.float16, LAYER):
+            tool.compile_layer(block, x, tool.Options(tune=False))
     for build in builds:
         assert tool.read_report(build, 90).hasty == 0
         promised = replace(build, constants={**build.constants, 'PDL': True})

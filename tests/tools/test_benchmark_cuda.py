@@ -17,7 +17,8 @@ def run(repo_root, *arguments, tool='benchmark_cuda.py'):
 
 def test_dry_run_reports_no_times(repo_root, tmp_path):
     out = tmp_path / 'results.json'
-    suites = ['check', 'ceilings', 'ablation', 'kernels', 'predictor', 'compiled', 'sanitizer']
+    suites = ['check', 'ceilings', 'ablation', 'kernels', 'tokens', 'predictor', 'compiled']
+    suites.append('sanitizer')
     done = run(repo_root, '--dry-run', '--suite', *suites, '--out', out)
     assert done.returncode == 0, done.stderr
     results = json.loads(out.read_text())
@@ -29,6 +30,11 @@ def test_dry_run_reports_no_times(repo_root, tmp_path):
     assert set(row['us'].values()) == {None} and row['gain'] is None
     numbers = ('us', 'TB_per_s', 'TFLOP_per_s', 'of_bandwidth', 'of_flops')
     assert results['kernels'] and all(row[n] is None for row in results['kernels'] for n in numbers)
+    checked = [row for row in results['tokens'] if 'checks' in row]
+    assert checked and all(row['checks'] > 0 and row['failures'] == [] for row in checked)
+    timed = [row for row in results['tokens'] if 'ms' in row]
+    assert [row['macs'] < 1 for row in timed] == [True] * 4 + [False]
+    assert all({*row['ms'].values(), row['ratio']} == {None} for row in timed)
     assert results['predictor'] == results['compiled'] == results['sanitizer'] == []
     assert [path.name for path in tmp_path.iterdir()] == ['results.json']
 

@@ -39,6 +39,7 @@ from cuda_suites import (
     networks,
     predictor,
     sanitizer,
+    tokens,
 )
 from cuda_suites.setup import Machine, Suite, Task
 
@@ -51,6 +52,7 @@ SUITES: dict[str, Suite] = {
     'ablation': Suite(ablation.tasks),
     'networks': Suite(networks.tasks),
     'kernels': Suite(kernels.tasks, reserve=30),
+    'tokens': Suite(tokens.tasks, reserve=60),
     'predictor': Suite(predictor.tasks, reserve=80),
     'compiled': Suite(compiled.tasks, reserve=60),
     'sanitizer': Suite(sanitizer.tasks),

@@ -45,7 +45,12 @@ CASES = {
 }
 
 
-def replay(network: nn.Module, shares: dict[str, float], images: int) -> None:
+def replay(
+    network: nn.Module,
+    shares: dict[str, float],
+    images: int,
+    grid: tuple[int, int] = (14, 14),
+) -> None:
     """Let maskers decide at random, each image for itself, with exactly the shares given."""
     generator = torch.Generator().manual_seed(0)
     for layer in network.modules():
@@ -53,13 +58,14 @@ def replay(network: nn.Module, shares: dict[str, float], images: int) -> None:
             continue
         for masker in layer.maskers:
             shape = {
-                'tokens': (images, 1, 14, 14),
+                'tokens': (images, 1, *grid),
                 'heads': (images, layer.attn.num_heads),
                 'blocks': (images, 2),
             }[masker.axis]
             order = torch.rand(shape, generator=generator).flatten(1).argsort(1).argsort(1)
             kept = round(shares[masker.axis] * order.shape[1])
-            masker.decided = (order < kept).float().reshape(shape)
+            kind = dict(device=layer.attn.qkv.weight.device, dtype=masker.dtype)
+            masker.decided = (order < kept).to(**kind).reshape(shape)
 
 
 def medians(runs: Sequence[Callable[[], object]], rounds: int) -> list[float]:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -24,11 +25,13 @@ from triton_offline import Report, offline_target, read_report
 
 from las_mm.executors.triton.block import run_block
 from las_mm.executors.triton.channels import pack_channels, run_channels
+from las_mm.executors.triton.encoding import run_layer
 from las_mm.executors.triton.launch import compile_only
 from las_mm.executors.triton.margins import Margins
 from las_mm.executors.triton.options import Options
 from las_mm.executors.triton.packing import PackedBlock, pack_block
-from las_mm.layers import DynamicBlock, DynamicBottleneck
+from las_mm.layers import DynamicBlock, DynamicBottleneck, EncoderBlock
+from las_mm.models.transformer_mmpretrain import LASVisionTransformer
 
 ARCHS = (80, 90, 120)
 DTYPES = {'float32': torch.float32, 'tf32': torch.float32, 'ieee': torch.float32,
@@ -37,6 +40,13 @@ FLOAT32 = {'tf32': 'tf32', 'ieee': 'ieee'}  # how those multiply, if not by defa
 FOLLOWING = (2, 22)  # blocks whose margins one may compute: in ResNet-101 up to 22
 # Width of the 3×3 convolution and granularity of each stage of a LAS-ResNet 4-4-7-1.
 STAGES = ((64, 4), (128, 4), (256, 7), (512, 1))
+# Encoder layers: among them are all kernels in all variants.
+LAYERS: tuple[dict[str, Any], ...] = (
+    dict(policies=('tokens', 'heads', 'blocks'), head_mode='input'),
+    dict(policies=('heads',), head_mode='hidden', layer_scale_init_value=0.1),
+    dict(policies=('tokens', 'heads'), head_mode='attention', tokens_with_mlp=False),
+)
+TOKENS_EDGE = 14
 EDGE = 28  # of the maps; what is compiled depends on channels and granularity only
 
 
@@ -57,6 +67,25 @@ def gallery(
     for block in (*blocks, InvertedResidual(64, 4)):
         x = torch.zeros(1, block.branch.steps[0].op.in_channels, EDGE, EDGE, dtype=dtype)
         yield block.eval().to(dtype), x
+
+
+def encoders(
+    dtype: torch.dtype, layers: Sequence[int] = range(len(LAYERS))
+) -> Iterator[tuple[EncoderBlock, Tensor]]:
+    """Encoder layers of DeiT-S in every mode of its heads, with an input each."""
+    for layer in layers:
+        arch = dict(embed_dims=384, num_layers=1, num_heads=6, feedforward_channels=1536)
+        network = LASVisionTransformer(arch, keep_layers=0, **LAYERS[layer])
+        block = network.layers[0]
+        block.grid = (TOKENS_EDGE, TOKENS_EDGE)
+        yield block.eval().to(dtype), torch.zeros(1, 1 + TOKENS_EDGE**2, 384, dtype=dtype)
+
+
+def compile_layer(block: EncoderBlock, x: Tensor, options: Options) -> None:
+    """Launch what runs an encoder layer; to be called within ``compile_only``."""
+    normed = block.ln1(x) if 'token_masker' in block._modules else None
+    masks = block.decide(x, x if normed is None else normed)
+    run_layer(block, x, normed, masks, block.grid, options)
 
 
 def compile_block(
@@ -97,6 +126,7 @@ def check(
     dtype: str,
     all_tiles: bool = True,
     stages: Sequence[int] = range(len(STAGES)),
+    layers: Sequence[int] = range(len(LAYERS)),
 ) -> list[Report]:
     """Compile the gallery for a compute capability.
 
@@ -106,13 +136,17 @@ def check(
             multiply float32.
         all_tiles: Whether in every tile that may be tuned for, or in the first one only.
         stages: Stages of the LAS-ResNet to compile for, from 0.
+        layers: Which of ``LAYERS``.
     """
     reports: dict[str, Report] = {}
     options = Options(float32=FLOAT32.get(dtype, 'tf32x3'), pdl=arch >= 90, tune=all_tiles)
     with torch.no_grad(), offline_target(arch):
-        for block, x in gallery(DTYPES[dtype], stages):
+        for block, x in (*gallery(DTYPES[dtype], stages), *encoders(DTYPES[dtype], layers)):
             with compile_only() as builds:
-                compile_block(block, x, options)
+                if isinstance(block, EncoderBlock):
+                    compile_layer(block, x, options)
+                else:
+                    compile_block(block, x, options)
             for build in builds:
                 key = f'{build.name} {sorted(build.constants.items())}'
                 if key not in reports:

@@ -15,7 +15,11 @@ from triton.runtime import driver
 
 from las_mm.executors.triton.launch import Build
 
-CONVOLUTIONS = ('gather_conv', 'conv_scatter_add', 'masker_conv1', 'shortcut_conv')
+# What multiplies matrices, of convolutions and of encoder layers.
+PRODUCTS = (
+    *('gather_conv', 'conv_scatter_add', 'masker_conv1', 'shortcut_conv'),
+    *('token_linear', 'token_attention'),
+)
 WGMMA_ROWS = 64  # fewest rows of a warp-group product, which four warps do together
 # Bytes of shared memory that every GPU of a generation gives a program, by compute capability.
 # Builds for 8.0 also run on 8.6 and 8.9, which have as little as 12.0 has.
@@ -92,7 +96,7 @@ class Report:
             faults.append(f'needs {self.shared} bytes of shared memory, more than there are')
         if self.hasty:
             faults.append(f'has {self.hasty} accesses to memory before its inputs are ready')
-        if self.name not in CONVOLUTIONS or reference:
+        if self.name not in PRODUCTS or reference:
             return faults
         tile = self.constants
         warp_group = tile['BM'] >= WGMMA_ROWS and tile['num_warps'] >= 4
@@ -105,8 +109,12 @@ class Report:
         return faults
 
     def _loop_steps(self) -> int:
-        taps = self.constants.get('KERNEL', 1) ** 2
-        return taps * self.constants['DEPTH'] // self.constants['BK']
+        constants = self.constants
+        if self.name == 'token_attention':
+            return constants['DEPTH']  # any number of keys, which the device alone knows
+        taps = constants.get('KERNEL', 1) ** 2
+        slices = constants['HEADS'] if constants.get('SOME_INPUTS') else 1
+        return slices * taps * constants['DEPTH'] // constants['BK']
 
 
 def read_report(build: Build, capability: int) -> Report:

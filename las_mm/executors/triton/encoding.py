@@ -1,7 +1,6 @@
 """An encoder layer of a transformer as a sequence of kernels that read its decisions on the GPU."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,85 +11,17 @@ from torch import Tensor, nn
 from las_mm.executors.torch_tokens import fused
 from las_mm.layers import EncoderBlock
 
+from .keeping import Half, run_lists
 from .kernels.token_attention import token_attention
 from .kernels.token_linear import token_linear, token_norm
-from .kernels.token_lists import list_kept
 from .launch import cdiv, common, compiled, launch, use_pdl
 from .options import Options
 from .packing import padded_depth
 from .tiles import Tile, attention_tiles, conv_tiles, power_of_two
 from .tuning import choose_tile
 
-LISTED_AT_A_TIME = 1024  # tokens
 NORMED_AT_A_TIME = 4096  # channels of the tokens of a program
 FEWEST_CHANNELS = 16  # of a head, padded: a tensor-core product needs as many
-
-
-@dataclass(frozen=True)
-class Kept:
-    """What is kept of each image; nothing of it is known to the host.
-
-    Attributes:
-        shape: (N, L).
-        rows: (N, L) where kept tokens are among the rows of all images; None if all are kept.
-        lengths: (2, N) tokens that go through attention and MLP.
-        heads: (N, H) decisions; None if all are kept.
-        order: (N, H) numbers of kept heads.
-        head_counts: (N,) how many are kept.
-    """
-
-    shape: tuple[int, int]
-    rows: Tensor | None
-    lengths: Tensor
-    heads: Tensor | None
-    order: Tensor
-    head_counts: Tensor
-
-    def halved(self) -> 'Kept':
-        """With the first half of all tokens and heads kept: what tiles are timed on."""
-        heads, order = self.heads, self.order
-        if heads is not None:
-            order = torch.arange(heads.shape[1], device=heads.device, dtype=torch.int32)
-            first = (order < (len(order) + 1) // 2).to(heads.dtype)
-            order, heads = order.repeat(len(heads), 1), first.repeat(len(heads), 1)
-        rows = self.rows
-        if rows is not None:
-            rows = torch.arange(rows.numel(), device=rows.device, dtype=torch.int32)
-        return replace(
-            self,
-            rows=rows,
-            lengths=torch.full_like(self.lengths, (self.shape[1] + 1) // 2),
-            heads=heads,
-            order=order,
-            head_counts=torch.full_like(self.head_counts, (order.shape[1] + 1) // 2),
-        )
-
-
-@dataclass(frozen=True)
-class Half:
-    """Attention or MLP of the kept tokens.
-
-    Attributes:
-        number: 0 for attention, 1 for the MLP.
-        kept: What is kept.
-        rows: Where its tokens are among the rows of all images; None if they are the first ones.
-        options: Switches.
-    """
-
-    number: int
-    kept: Kept
-    rows: Tensor | None
-    options: Options
-
-    @property
-    def lengths(self) -> Tensor:
-        """(N,) tokens of each image."""
-        return self.kept.lengths[self.number]
-
-    def halved(self) -> 'Half':
-        """See :meth:`Kept.halved`."""
-        kept = self.kept.halved()
-        return replace(self, kept=kept, rows=None if self.rows is None else kept.rows)
 
 
 def run_layer(
@@ -135,47 +66,6 @@ def run_layer(
     )  # fmt: skip
     run_linear(half, second, hidden, some_inputs=skips == 'hidden', out=out, scale=block.ffn.gamma2)
     return out
-
-
-def run_lists(
-    block: EncoderBlock,
-    x: Tensor,
-    masks: dict[str, Tensor],
-    grid: tuple[int, int],
-    options: Options,
-) -> Kept:
-    """From decisions to lists; arguments as of :func:`run_layer`."""
-    images, length = x.shape[:2]
-    found = (masks.get(name) for name in ('tokens', 'heads', 'blocks'))
-    tokens, heads, blocks = (None if mask is None else mask.contiguous() for mask in found)
-    new = partial(torch.empty, device=x.device, dtype=torch.int32)
-    count = 0 if heads is None else heads.shape[1]
-    kept = Kept(
-        shape=(images, length),
-        rows=None if tokens is None else new(images, length),
-        lengths=new(2, images),
-        heads=heads,
-        order=new(images, max(count, 1)),
-        head_counts=new(images),
-    )
-    none = kept.lengths  # for what is not there
-    down, across = (1, 1) if tokens is None else tokens.shape[2:]
-    launch(
-        list_kept, (images,), *(none if mask is None else mask for mask in (tokens, heads, blocks)),
-        none if kept.rows is None else kept.rows, kept.lengths, kept.order, kept.head_counts,
-        images, length, block.extra, grid[1], down, across,
-        TOKENS=tokens is not None, WITH_MLP=block.tokens_with_mlp, HEADS=count,
-        BLOCKS=blocks is not None, S=token_patch(block), PDL=use_pdl(options, x),
-        BT=min(LISTED_AT_A_TIME, power_of_two(length)), BH=power_of_two(max(count, 1)),
-        num_warps=4,
-    )  # fmt: skip
-    return kept
-
-
-def token_patch(block: EncoderBlock) -> int:
-    """S of a layer's policy of tokens; 1 without one."""
-    masker: Any = block._modules.get('token_masker')
-    return 1 if masker is None else masker.granularity
 
 
 def name_activation(layer: nn.Module) -> str | None:

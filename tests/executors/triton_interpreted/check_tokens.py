@@ -13,6 +13,7 @@ from vits import ARCH, small, undecide
 from las_mm.executors.triton import Options, TritonExecutor
 from las_mm.executors.triton.options import DEFAULT
 from las_mm.executors.triton.tokens import TritonTokenExecutor
+from las_mm.inference.graphed import GraphedBackbone
 from las_mm.models.transformer_mmpretrain import LASVisionTransformer
 
 FLOAT32_BOUND = 1e-5
@@ -161,6 +162,17 @@ def test_a_whole_network_at_once(kind):
         assert torch.allclose(net(images)[0], expected, atol=1e-5)
     found = [mask for block in net.blocks for mask in block.last[0]]
     assert all(map(torch.equal, found, wanted))
+
+
+def test_as_one_graph():
+    net = undecide(small())
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = net(images)[0]
+    run = GraphedBackbone(net, torch.zeros_like(images), Options(tune=False))
+    assert torch.allclose(run(images)[0], expected, atol=1e-5)
+    assert isinstance(net.layers[1].executor, TritonTokenExecutor) and not run.plan.stages
+    assert [len(trace.decisions) for trace in run.traces] == [1, 3, 3]
 
 
 def test_layers_that_decide_on_nothing_run_as_they_are():

@@ -13,11 +13,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarking.inverted import InvertedResidual
 
+from las_mm.executors.triton import TritonExecutor
 from las_mm.executors.triton.block import run_block
 from las_mm.executors.triton.margins import Margins
 from las_mm.executors.triton.options import Options
 from las_mm.executors.triton.packing import pack_block
 from las_mm.layers import DynamicBasicBlock, DynamicBlock, DynamicBottleneck
+from las_mm.layers.encoder_branch import HEAD_MODES
+from las_mm.models.transformer_mmpretrain import LASVisionTransformer
 
 UNFUSED = {'masker_conv1': False, 'gather_conv2': False, 'scatter_add': False}
 
@@ -53,6 +56,34 @@ def run_all(device: str) -> int:
     return count
 
 
+@torch.no_grad()
+def run_layers(device: str) -> int:
+    """The same of encoder layers of transformers."""
+    count = 0
+    for mode in HEAD_MODES:
+        for policies in (('tokens', 'heads', 'blocks'), ('heads',)):
+            network = LASVisionTransformer(
+                dict(embed_dims=24, num_layers=2, num_heads=3, feedforward_channels=48),
+                img_size=72, patch_size=8, keep_layers=0, token_patch=2, policies=policies,
+                head_mode=mode, tokens_with_mlp=mode == 'input', layer_scale_init_value=0.5,
+            ).eval()  # fmt: skip
+            for dtype in (torch.float32, torch.float16):
+                network = network.to(device, dtype)
+                undecide(network)
+                network.executor = TritonExecutor(Options(tune=False))
+                network(torch.rand(2, 3, 72, 72, device=device).to(dtype))
+                count += len(network.blocks)
+    return count
+
+
+def undecide(network: torch.nn.Module) -> None:
+    """Let the maskers of a transformer keep about the half."""
+    for name, module in network.named_modules():
+        if name.endswith('_masker'):
+            torch.nn.init.normal_(module.mlp_head.weight)
+            torch.nn.init.zeros_(module.mlp_head.bias)
+
+
 if __name__ == '__main__':
-    print(f'{run_all("cuda")} blocks ran')
+    print(f'{run_all("cuda") + run_layers("cuda")} blocks ran')
     torch.cuda.synchronize()

@@ -8,7 +8,10 @@ from .tile import wait_for_inputs
 LOG2_E = tl.constexpr(1.4426950408889634)
 
 
-@triton.jit(do_not_specialize=['length', 'scale'])
+@triton.jit(
+    do_not_specialize=['length', 'scale'],
+    do_not_specialize_on_alignment=['lengths', 'heads'],
+)
 def token_attention(
     qkv,
     out,

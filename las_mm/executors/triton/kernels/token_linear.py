@@ -6,7 +6,10 @@ import triton.language as tl
 from .tile import wait_for_inputs
 
 
-@triton.jit(do_not_specialize=['length', 'epsilon'])
+@triton.jit(
+    do_not_specialize=['length', 'epsilon'],
+    do_not_specialize_on_alignment=['rows', 'lengths'],
+)
 def token_norm(
     source,
     weight,
@@ -78,7 +81,10 @@ def apply_activation(value, ACTIVATION: tl.constexpr):
     return value
 
 
-@triton.jit(do_not_specialize=['length'])
+@triton.jit(
+    do_not_specialize=['length'],
+    do_not_specialize_on_alignment=['rows', 'lengths', 'heads', 'order', 'head_counts'],
+)
 def token_linear(
     source,
     weight,
