@@ -4,6 +4,7 @@
 
 #include "layout.h"
 #include "py_chain.h"
+#include "py_int8.h"
 #include "py_linear.h"
 #include "py_plain_conv.h"
 #include "py_stem.h"
@@ -92,6 +93,24 @@ void define_linear(py::module& module, const char* name) {
       .def_property_readonly("isa", &Self::isa);
 }
 
+void define_bytes(py::module& module) {
+  using Self = PyBlock<uint8_t>;
+  py::class_<Self, std::shared_ptr<Self>>(module, "Int8Block")
+      .def(py::init(&make_byte_block), "convs"_a, "shortcut"_a, "masker"_a, "granularity"_a,
+           "isa"_a = "", py::call_guard<py::gil_scoped_release>())
+      .def("run", &Self::run, "x"_a, "identity"_a = std::nullopt, "decided"_a = std::nullopt,
+           "in_place"_a = false, py::call_guard<py::gil_scoped_release>())
+      .def_property_readonly("isa", &Self::isa)
+      .def_property("fuse_above", &Self::fuse_above, &Self::set_fuse_above)
+      .def_property("band_bytes", &Self::band_bytes, &Self::set_band_bytes);
+  py::class_<PyByteChain>(module, "Int8Chain")
+      .def(py::init<PyByteChain::Blocks, float, float>(), "blocks"_a, "step"_a, "out_step"_a)
+      .def("run", &PyByteChain::run, "x"_a, "identity"_a, "decided"_a,
+           py::call_guard<py::gil_scoped_release>())
+      .def("quantize", &PyByteChain::quantize, "x"_a, py::call_guard<py::gil_scoped_release>());
+  module.def("int8_isas", &isas<uint8_t>);
+}
+
 void define_training(py::module& module) {
   module.def("end_backward", &end_backward, "grad"_a, "x"_a, "weight"_a, "bias"_a, "pixels"_a,
              "out"_a, "mean"_a, "invstd"_a, "training"_a, "needs_x"_a, "isa"_a = "",
@@ -127,6 +146,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
            pybind11::arg("slots"), pybind11::arg("empty"), pybind11::arg("objects"))
       .def("unchanged", &las::Watch::unchanged);
   las::define_training(module);
+  las::define_bytes(module);
   module.def("to_contiguous", &las::to_contiguous, pybind11::arg("x"), pybind11::arg("widen") = false,
              pybind11::call_guard<pybind11::gil_scoped_release>());
   las::survive_forks();

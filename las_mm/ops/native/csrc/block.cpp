@@ -97,7 +97,9 @@ bool Block<T>::is_together() const {
 
 template double Masker::margin(const float*) const;
 template double Masker::margin(const bfloat16*) const;
+template double Masker::margin(const uint8_t*) const;
 template class Block<float>;
 template class Block<bfloat16>;
+template class Block<uint8_t>;
 
 }  // namespace las

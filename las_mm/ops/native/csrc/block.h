@@ -85,6 +85,8 @@ class Block {
 
   const std::vector<PackedConv<T>> convs;
   const std::vector<Activation> acts;
+  // Of bytes: between the shortcut's convolution and the sum, see Rescale.
+  Rescale to_shortcut, with_shortcut;
   const std::unique_ptr<PackedConv<T>> direct;
   const std::unique_ptr<Gate> gate;
   const std::shared_ptr<const PackedConv<T>> shortcut;

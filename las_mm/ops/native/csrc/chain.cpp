@@ -72,5 +72,6 @@ void run_chain(std::vector<Link<T>>& links, int threads) {
 
 template void run_chain(std::vector<Link<float>>&, int);
 template void run_chain(std::vector<Link<bfloat16>>&, int);
+template void run_chain(std::vector<Link<uint8_t>>&, int);
 
 }  // namespace las

@@ -17,6 +17,10 @@ inline void convert(float value, bfloat16& out) {
   out.bits = static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
+// A whole number that fits into a byte with a sign.
+inline void convert(float value, uint8_t& out) { out = static_cast<uint8_t>(static_cast<int8_t>(value)); }
+
+inline float to_float(uint8_t value) { return value; }
 inline float to_float(float value) { return value; }
 
 inline float to_float(bfloat16 value) {

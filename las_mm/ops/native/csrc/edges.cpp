@@ -27,5 +27,6 @@ Edges<T>::Edges(const ConvShape& shape, int h, int w, const std::vector<float>& 
 
 template class Edges<float>;
 template class Edges<bfloat16>;
+template class Edges<uint8_t>;
 
 }  // namespace las

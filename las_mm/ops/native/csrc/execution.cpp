@@ -188,5 +188,6 @@ Gemm<T> Execution<T>::gemm(const PackedConv<T>& conv, const Sites& sites) const 
 
 template class Execution<float>;
 template class Execution<bfloat16>;
+template class Execution<uint8_t>;
 
 }  // namespace las

@@ -75,6 +75,7 @@ void Execution<T>::prepare_rest(const Bands& bands, size_t index) {
   last_.residual = call_.identity == Identity::copied ? call_.x
                    : call_.identity == Identity::none ? nullptr
                                                       : call_.out;
+  if (call_.identity == Identity::convolved) last_.rescale = block_.with_shortcut;
   if (gating_) listed_ = index == 0 ? 0 : listed_ + middle_.count;
   if (block_.convs.size() == 3) prepare_middle();
   last_jobs_ = last_.prepare(threads_);
@@ -147,6 +148,7 @@ void Execution<T>::prepare_shortcut() {
     shortcut_[i].out = out_;
     shortcut_[i].act = block_.acts.back();
     if (i == 0) shortcut_[i].act.on = false;
+    if (i == 0) shortcut_[i].rescale = block_.to_shortcut;
     const int jobs = shortcut_[i].prepare(threads_);
     shortcut_jobs_[i] = together_ ? shortcut_[i].chunks() : jobs;
   }
@@ -203,5 +205,7 @@ template void Execution<float>::run_rest(Team::Member&, const Bands&, size_t);
 template void Execution<float>::prepare_rest(const Bands&, size_t);
 template void Execution<bfloat16>::run_rest(Team::Member&, const Bands&, size_t);
 template void Execution<bfloat16>::prepare_rest(const Bands&, size_t);
+template void Execution<uint8_t>::run_rest(Team::Member&, const Bands&, size_t);
+template void Execution<uint8_t>::prepare_rest(const Bands&, size_t);
 
 }  // namespace las

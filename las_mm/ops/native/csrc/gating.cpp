@@ -106,5 +106,6 @@ Gemm<float> Gating<T>::layer(const PackedConv<float>& conv, const float* in, flo
 
 template class Gating<float>;
 template class Gating<bfloat16>;
+template class Gating<uint8_t>;
 
 }  // namespace las

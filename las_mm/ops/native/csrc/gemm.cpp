@@ -121,7 +121,9 @@ void Gemm<T>::multiply_tile(void (*multiply)(const Tile<T>&), const Panel& panel
             ahead ? ahead : reinterpret_cast<const char*>(conv->weights(panel)),
             panel.columns,
             act,
-            height});
+            height,
+            conv->scales(panel),
+            rescale});
 }
 
 // Fetch what a tile will read for some panels and the tile before it has not read: under a kernel
@@ -179,7 +181,10 @@ template void tell(const std::vector<Listener>&, const Kernels<float>&, const Ro
                    const Site*, int, bool);
 template void tell(const std::vector<Listener>&, const Kernels<bfloat16>&,
                    const Rows<const bfloat16>&, const Site*, int, bool);
+template void tell(const std::vector<Listener>&, const Kernels<uint8_t>&,
+                   const Rows<const uint8_t>&, const Site*, int, bool);
 template struct Gemm<float>;
 template struct Gemm<bfloat16>;
+template struct Gemm<uint8_t>;
 
 }  // namespace las

@@ -52,6 +52,7 @@ struct Gemm {
   const T* zeros = nullptr;  // a row for what lies outside the image
   // Maskers to tell of the pixels of `source`; if there are some, the sites must be all pixels.
   const std::vector<Listener>* listeners = nullptr;
+  Rescale rescale;  // of bytes alone
   const Site* sites = nullptr;
   int count = 0;
 

@@ -15,6 +15,19 @@ struct Activation {
   float limit = __builtin_inff();
 };
 
+// How sums of products of bytes become bytes again:
+//   round(sum * scale * factor) + zero [+ round((residual - residual_zero) * residual_factor)],
+// saturated, where `scale` is the output channel's. Of other elements it has no meaning.
+struct Rescale {
+  float factor = 1;
+  int zero = 0;
+  float residual_factor = 1;
+  int residual_zero = 0;
+};
+
+// Rounded values are cut to this much on either side: more than any byte, and exact in every sum.
+constexpr int kMostQuantized = 1 << 20;
+
 // One call of a micro-kernel: `height` output pixels by one panel of output channels. The sum runs
 // over the taps under the convolution's kernel and over the input channels, always in this order,
 // so that an output does not depend on which thread computes it, nor on its neighbours.
@@ -32,6 +45,8 @@ struct Tile {
   int columns;               // output channels to write, at most vectors * lanes
   Activation act;
   int height;                // of a depthwise convolution, whose kernel takes any
+  const float* scales = nullptr;  // [vectors * lanes], of bytes alone
+  Rescale rescale = {};
 };
 
 // A masker's opinion of a pixel in single precision: weights · row, and the sum of |row|, which
@@ -77,6 +92,12 @@ struct TrainingKernels {
   void (*add)(const float* a, const float* b, const float* c, int64_t count, float* out);
 };
 
+// Between single precision and bytes, `count` of them in a row.
+struct ByteKernels {
+  void (*quantize)(const float* row, int64_t count, float inverse, uint8_t* out);
+  void (*dequantize)(const uint8_t* row, int64_t count, float scale, float* out);
+};
+
 template <class T>
 struct Kernels {
   const char* isa;
@@ -110,6 +131,7 @@ struct Kernels {
   // Multiply some rows by factors of their channels.
   void (*scale_rows)(T* rows, int count, int channels, const float* factors);
   TrainingKernels training;  // of single precision only
+  ByteKernels bytes;         // of bytes only
 };
 
 // Tallest tile of any kernel: sizes buffers on the stack.
@@ -120,5 +142,12 @@ const Kernels<float>* portable_kernels();
 const Kernels<float>* avx2_kernels();
 const Kernels<float>* avx512_kernels();
 const Kernels<bfloat16>* avx512_bf16_kernels();
+// Features in 8 bits without a sign, whose weights are bytes with one, of at most kMostWeight: pairs of
+// products then fit into 16 bits, as AVX2 without VNNI sums them.
+constexpr int kMostWeight = 63;
+const Kernels<uint8_t>* portable_int8_kernels();
+const Kernels<uint8_t>* avx2_int8_kernels();
+const Kernels<uint8_t>* avxvnni_int8_kernels();
+const Kernels<uint8_t>* avx512_vnni_int8_kernels();
 
 }  // namespace las

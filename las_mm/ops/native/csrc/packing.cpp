@@ -101,7 +101,17 @@ void PackedConv<T>::pack(const Panel& panel, const float* weight, const float* b
   }
 }
 
+template <class T>
+void PackedConv<T>::set_scales(const float* scales) {
+  const Panel& last = panels_.back();
+  scales_.assign(last.bias + static_cast<size_t>(last.vectors) * lanes_, 0.f);
+  for (const Panel& panel : panels_) {
+    std::copy_n(scales + panel.column, panel.columns, scales_.begin() + panel.bias);
+  }
+}
+
 template class PackedConv<float>;
 template class PackedConv<bfloat16>;
+template class PackedConv<uint8_t>;
 
 }  // namespace las

@@ -74,6 +74,11 @@ class PackedConv {
            (shape_.groups > 1 && panels_.size() == static_cast<size_t>(shape_.groups));
   }
   bool is_depthwise() const { return algorithm_ == Algorithm::depthwise; }
+  // Of bytes: what a sum is multiplied by, (out), see Rescale; null for none.
+  void set_scales(const float* scales);
+  const float* scales(const Panel& panel) const {
+    return scales_.empty() ? nullptr : scales_.data() + panel.bias;
+  }
   // What pixels near the edges get beside the bias; null for nothing. Not together with a residual.
   const Edges<T>* edges() const { return edges_.get(); }
   void set_edges(std::shared_ptr<const Edges<T>> edges) { edges_ = std::move(edges); }
@@ -92,6 +97,7 @@ class PackedConv {
   std::shared_ptr<T> weights_;
   std::shared_ptr<const Edges<T>> edges_;
   Buffer<float> bias_;
+  std::vector<float> scales_;
   size_t bytes_ = 0;
   int lanes_;
 };

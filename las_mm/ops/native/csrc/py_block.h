@@ -22,6 +22,11 @@ inline std::vector<const Kernels<bfloat16>*> kernels_at_hand(bfloat16) {
   return {avx512_bf16_kernels()};
 }
 
+inline std::vector<const Kernels<uint8_t>*> kernels_at_hand(uint8_t) {
+  return {avx512_vnni_int8_kernels(), avxvnni_int8_kernels(), avx2_int8_kernels(),
+          portable_int8_kernels()};
+}
+
 // The named kernels, or the best ones if the name is empty; null if this CPU has not got them.
 template <class T>
 const Kernels<T>* find_kernels(const std::string& isa) {
@@ -98,7 +103,7 @@ inline int free_threads() { return at::in_parallel_region() ? 1 : at::get_num_th
 template <class T>
 class PyBlock {
  public:
-  using Element = std::conditional_t<std::is_same_v<T, float>, float, at::BFloat16>;
+  using Element = std::conditional_t<std::is_same_v<T, bfloat16>, at::BFloat16, T>;
 
   PyBlock(const std::vector<Conv>& convs, const std::optional<GateConvs>& gate,
           const std::optional<Conv>& shortcut, const std::optional<MaskerRow>& masker,

@@ -74,5 +74,6 @@ const char* Walk<T>::ahead(const Job& job) const {
 
 template class Walk<float>;
 template class Walk<bfloat16>;
+template class Walk<uint8_t>;
 
 }  // namespace las

@@ -140,5 +140,6 @@ void Winograd<T>::add_missing(const Panel& panel, const Quad& quad, T* products)
 
 template struct Winograd<float>;
 template struct Winograd<bfloat16>;
+template struct Winograd<uint8_t>;
 
 }  // namespace las
