@@ -9,12 +9,18 @@ from typing import TYPE_CHECKING
 
 from .config import find_config
 from .importing import lazy_submodules
-from .inference import optimize_for_inference, restore_after_inference
+from .inference import optimize_for_inference, quantize, restore_after_inference
 from .patches import install
 from .registration import register
 from .version import __version__
 
-__all__ = ['__version__', 'find_config', 'optimize_for_inference', 'restore_after_inference']
+__all__ = [
+    '__version__',
+    'find_config',
+    'optimize_for_inference',
+    'quantize',
+    'restore_after_inference',
+]
 
 if TYPE_CHECKING:
     from . import hooks, models  # noqa: F401

@@ -36,7 +36,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--executor', help='how the blocks run: dense, torch, cpu, triton or auto')
     parser.add_argument(
         '--precision',
-        help='in which blocks compute: fp32, bf16 or auto; all but fp32 imply --executor auto',
+        help='in which blocks compute: fp32, bf16, auto, or int8 with a checkpoint of '
+        'tools/quantize.py; all but fp32 imply --executor auto',
     )
     parser.add_argument(
         '--measure', action='store_true', help="measure the backbone's latency on this machine, too"
@@ -83,8 +84,10 @@ def main() -> None:
     executor = args.executor or ('auto' if precision != 'fp32' else None)
     if executor:
         check_executor(executor)
-    if executor == 'dense' and precision == 'bf16':
-        raise ValueError("--precision: got 'bf16' with --executor dense, which has fp32 alone")
+    if executor == 'dense' and precision in ('bf16', 'int8'):
+        raise ValueError(
+            f'--precision: got {precision!r} with --executor dense, which has fp32 alone'
+        )
     cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
         set_painting(cfg, args.show, args.show_dir, args.wait_time)

@@ -16,7 +16,7 @@ class OptimizeHook(Hook):
 
     Args:
         executor: How dynamic blocks run.
-        precision: In which they compute: ``'fp32'``, ``'bf16'`` or ``'auto'``.
+        precision: In which they compute: ``'fp32'``, ``'bf16'``, ``'int8'`` or ``'auto'``.
 
     Raises:
         ValueError: If there is no such executor or precision.

@@ -43,7 +43,8 @@ def measure_backbone(
     if rounds < 1:
         raise ValueError(f'rounds: got {rounds}; give at least 1')
     dynamic = restore_after_inference(copy.deepcopy(backbone))
-    precision = 'fp32' if backbone.precision is None else 'auto'
+    names = {None: 'fp32', torch.uint8: 'int8'}
+    precision = names.get(backbone.precision, 'auto')
     networks = [
         optimize_for_inference(network, executor, precision=precision)
         for network in (make_static(backbone), dynamic)

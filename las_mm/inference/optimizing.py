@@ -12,6 +12,7 @@ from las_mm.ops.plain import inherits
 
 from .folding import fold_conv_module, fold_norms, fold_stem
 from .precision import find_dtype, stages_that_lead_on
+from .quantized_stage import Int8Stage
 from .stage import InferenceStage
 from .stand_ins import put_back, stand_in
 from .weights import check_givable, give_up_weights, has_given_up, refuse
@@ -53,7 +54,9 @@ def optimize_for_inference(
             the type of the images; ``'bf16'``, bfloat16 on a CPU that has it, for models whose
             parameters are in float32: weights are rounded once, sums are in float32, and so are the
             stem, maskers and all that lies outside of the backbone, but hooks on stages see
-            bfloat16; or ``'auto'``, bfloat16 where it can be had.
+            bfloat16; ``'int8'``, 8 bits on any CPU, of a model that :func:`~las_mm.quantize` has
+            calibrated: stem, maskers, the features between stages and all that lies outside of the
+            backbone stay in float32; or ``'auto'``, bfloat16 where it can be had.
         keep_weights: False frees the weights of the blocks of dynamic backbones as soon as they are
             packed for the CPU. Such a model can be run, without gradients, and nothing else: it can
             be neither restored, saved, loaded, copied, trained nor moved, and says so.
@@ -62,13 +65,15 @@ def optimize_for_inference(
         The model itself.
 
     Raises:
-        ValueError: If there is no such executor or precision, or ``'bf16'`` cannot be had here,
-            or weights cannot be given up.
+        ValueError: If there is no such executor or precision, or ``'bf16'`` or ``'int8'`` cannot be
+            had here, or weights cannot be given up.
         RuntimeError: If the model has given up its weights before.
     """
     found = find_executor(executor)
     dtype = find_dtype(precision, model, found)
     if not keep_weights:
+        if dtype is torch.uint8:
+            raise ValueError("keep_weights: got False with precision 'int8'; leave one of them out")
         check_givable(model, found)
     restore_after_inference(model).eval()
     for backbone in [part for part in model.modules() if isinstance(part, DynamicBackbone)]:
@@ -78,7 +83,9 @@ def optimize_for_inference(
         leading = stages_that_lead_on(backbone)
         for stage, leads_on in zip(backbone.sequences, leading, strict=True):
             if inherits(stage, nn.Sequential):  # not a dense block: it reads all earlier outputs
-                stand_in(stage, InferenceStage, _dtype=dtype, _leads_on=leads_on, _chain=None)
+                low = None if dtype is torch.uint8 else dtype
+                kind = Int8Stage if dtype is torch.uint8 else InferenceStage
+                stand_in(stage, kind, _dtype=low, _leads_on=leads_on, _chain=None, _int8=None)
         if found is not None and found.name in ('auto', 'cpu'):
             fold_stem(backbone)
             for module in backbone.single_convs:

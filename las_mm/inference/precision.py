@@ -1,16 +1,17 @@
-"""In which precision the blocks of an optimized backbone compute: float32, or bfloat16 on CPUs."""
+"""In which precision the blocks of an optimized backbone compute: fp32, or on CPUs bf16 or int8."""
 
 from typing import cast
 
 import torch
 from torch import nn
 
+from las_mm.executors.cpu.int8 import ranges_of
 from las_mm.executors.cpu.packing import why_no_kernels
 from las_mm.layers import DynamicBlock, Executor
 from las_mm.models import DynamicBackbone
 from las_mm.ops.reasons import log_once
 
-PRECISIONS = ('fp32', 'bf16', 'auto')
+PRECISIONS = ('fp32', 'bf16', 'int8', 'auto')
 NATIVE = ('auto', 'cpu')  # executors that have kernels for it
 
 
@@ -31,16 +32,23 @@ def find_dtype(
     """The type in which blocks are to compute; None for that of the features which they get.
 
     Args:
-        name: ``'fp32'``, ``'bf16'`` or ``'auto'``, which takes what is fastest here.
+        name: ``'fp32'``, ``'bf16'``, ``'int8'`` or ``'auto'``, which takes the fastest of the first
+            two here.
         model: What is optimized.
         executor: Who will run its blocks.
 
     Raises:
-        ValueError: If there is no such precision, or it is ``'bf16'`` and cannot be had.
+        ValueError: If there is no such precision, or it is ``'bf16'`` or ``'int8'`` and cannot be
+            had.
     """
     if check_precision(name) == 'fp32':
         return None
-    reason = _why_not_bf16(model, executor)
+    if name == 'int8':
+        reason = _why_not_native(model, executor) or _why_not_quantized(model)
+        if reason:
+            raise ValueError(f"precision: got 'int8', but {reason}")
+        return torch.uint8
+    reason = _why_not_native(model, executor) or why_no_kernels(torch.bfloat16)
     if reason is None:
         return torch.bfloat16
     if name == 'bf16':
@@ -48,7 +56,7 @@ def find_dtype(
     return None
 
 
-def _why_not_bf16(model: nn.Module, executor: Executor[DynamicBlock] | None) -> str | None:
+def _why_not_native(model: nn.Module, executor: Executor[DynamicBlock] | None) -> str | None:
     if executor is None or executor.name not in NATIVE:
         name = 'dense' if executor is None else executor.name
         return f'the executor is {name!r}, and only {NATIVE[0]!r} and {NATIVE[1]!r} compute in it'
@@ -58,7 +66,19 @@ def _why_not_bf16(model: nn.Module, executor: Executor[DynamicBlock] | None) -> 
     kinds = {(p.dtype, p.device.type) for backbone in backbones for p in backbone.parameters()}
     if kinds != {(torch.float32, 'cpu')}:
         return 'the parameters of the backbone are not in float32 on a CPU'
-    return why_no_kernels(torch.bfloat16)
+    return None
+
+
+def _why_not_quantized(model: nn.Module) -> str | None:
+    if reason := why_no_kernels(torch.float32):
+        return reason
+    blocks = [part for part in model.modules() if isinstance(part, DynamicBlock)]
+    if any(ranges_of(block) is not None for block in blocks):
+        return None
+    return (
+        'the model is not quantized; call las_mm.quantize(model, loader), or run '
+        'tools/quantize.py and test the checkpoint that it writes'
+    )
 
 
 def stages_that_lead_on(backbone: DynamicBackbone) -> list[bool]:

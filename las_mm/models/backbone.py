@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from las_mm.accounting import NetworkCost, block_cost
 from las_mm.executors import find_executor
+from las_mm.executors.cpu.int8 import expect_ranges
 from las_mm.layers import BlockTrace, DynamicBlock, Executor, check_channel_masker, conv_macs
 from las_mm.ops import parse_granularity
 
@@ -93,6 +94,7 @@ class DynamicBackbone(Backbone):
                 )
         self.freeze_maskers = freeze_maskers
         self.executor = executor
+        self.register_load_state_dict_pre_hook(expect_ranges)
         self.register_load_state_dict_pre_hook(check_fit)
         self.register_forward_hook(restore_layout)
 

@@ -33,10 +33,15 @@ class Chain:
     def __init__(self, blocks: Sequence[DynamicBlock], x: Tensor) -> None:
         native = cast(ModuleType, load_native()[0])
         kind = native.Float32Chain if x.dtype == torch.float32 else native.BFloat16Chain
-        self._blocks, self._dtype = list(blocks), x.dtype
         prepared = [cast(NativeBlock | NativeChannels, _prepare(block, x)) for block in blocks]
         self._native = kind([part.packed for part in prepared])
         self._pooled, self._in_place = prepared[0].pooled, prepared[0].in_place
+        self._watch_blocks(blocks, x.dtype)
+
+    def _watch_blocks(self, blocks: Sequence[DynamicBlock], dtype: torch.dtype) -> None:
+        """Remember what the blocks are made of, to see when that changes."""
+        native = cast(ModuleType, load_native()[0])
+        self._blocks, self._dtype = list(blocks), dtype
         self._maskers = [block.spatial_masker for block in blocks]
         self._channels = [_channel_masker(block) for block in blocks]
         self._sizes: dict[tuple[int, int], list[tuple[int, int]]] = {}
@@ -99,15 +104,9 @@ def _is_observed(blocks: Sequence[DynamicBlock], x: Tensor) -> bool:
 
 def why_not_chain(blocks: Sequence[DynamicBlock], x: Tensor) -> str | None:
     """The reason why the blocks cannot be a :class:`Chain` for x, None if they can."""
-    if x.device.type != 'cpu':
-        return 'other devices have no native executor'
-    if _is_observed(blocks, x):
-        return 'gradients are wanted, or somebody sees every block'
+    if reason := why_not_watchable(blocks, x):
+        return reason
     for index, block in enumerate(blocks):
-        if any(part.training for part in (block, *block.maskers)):
-            return f'block {block.name} is in training mode'
-        if block._forward_hooks or block._forward_pre_hooks or 'forward' in block.__dict__:
-            return f'somebody looks at block {block.name}'
         prepared = _prepare(block, x)
         if isinstance(prepared, str):
             return prepared
@@ -118,6 +117,20 @@ def why_not_chain(blocks: Sequence[DynamicBlock], x: Tensor) -> str | None:
             return f'block {block.name} leaves other signs than the blocks before it'
         if index > 0 and prepared.pooled is not None:
             return f'block {block.name} pools its shortcut'
+    return None
+
+
+def why_not_watchable(blocks: Sequence[DynamicBlock], x: Tensor) -> str | None:
+    """The reason why somebody would miss the features between the blocks, None if nobody would."""
+    if x.device.type != 'cpu':
+        return 'other devices have no native executor'
+    if _is_observed(blocks, x):
+        return 'gradients are wanted, or somebody sees every block'
+    for block in blocks:
+        if any(part.training for part in (block, *block.maskers)):
+            return f'block {block.name} is in training mode'
+        if block._forward_hooks or block._forward_pre_hooks or 'forward' in block.__dict__:
+            return f'somebody looks at block {block.name}'
     return None
 
 
