@@ -5,5 +5,16 @@ inference without gradients. Each says why it cannot run a block on an input, an
 """
 
 from .choosing import EXECUTORS, check_executor, encoder_executor, find_executor
+from .cpu.tokens import CpuTokenExecutor
+from .torch_tokens import TokenExecutor
+from .triton.tokens import TritonTokenExecutor
 
-__all__ = ['EXECUTORS', 'check_executor', 'encoder_executor', 'find_executor']
+__all__ = [
+    'EXECUTORS',
+    'CpuTokenExecutor',
+    'TokenExecutor',
+    'TritonTokenExecutor',
+    'check_executor',
+    'encoder_executor',
+    'find_executor',
+]

@@ -71,7 +71,7 @@ class ExecutedBlock(TracedBlock):
             run = executor.prepare(self, x)
             if not isinstance(run, str):
                 return run
-            fallback = executor.fallback
+            fallback = None if executor.fallback is None else executor.fallback.on(x)
             name = 'dense' if fallback is None else fallback.name
             log_once(f'executor: {name!r} instead of {executor.name!r} for some blocks: {run}')
             executor = fallback

@@ -1,5 +1,9 @@
 """What runs encoder layers: equal to the dense forward, packed once, honest about its limits."""
 
+import os
+import pickle
+from types import SimpleNamespace
+
 import pytest
 import torch
 from vits import small, undecide
@@ -7,6 +11,9 @@ from vits import small, undecide
 from las_mm.executors.cpu import tokens as cpu_tokens
 from las_mm.executors.torch_tokens import fused
 from las_mm.ops.native.build import load_native
+from las_mm.ops.reasons import log_once
+
+DEVICES = ('cpu', 'cuda', 'mps')
 
 
 @pytest.mark.parametrize('mode', ['input', 'hidden', 'attention'])
@@ -70,6 +77,30 @@ def test_what_is_not_native_runs_by_pytorch_and_says_why():
         run = net.blocks[1].executor.prepare(net.blocks[1], features)
         assert run == 'encoder layers are native in float32, not in torch.float64'
         assert net.blocks[1]._choose(features) is not None
+
+
+@pytest.mark.skipif(
+    os.environ.get('TRITON_INTERPRET') == '1', reason='TRITON_INTERPRET lets kernels run on CPUs'
+)
+@pytest.mark.parametrize('device, instead', [('cpu', 'torch'), ('meta', 'dense')])
+def test_without_a_gpu_one_line_says_who_runs_what_triton_cannot(device, instead, caplog):
+    pytest.importorskip('triton', reason='Triton is not installed')
+    log_once.cache_clear()
+    block = undecide(small(executor='triton')).blocks[1]
+    with torch.no_grad():
+        run = block._choose(torch.empty(1, 65, 24, device=device))
+    assert (run is None) == (instead == 'dense')
+    [line] = caplog.messages
+    assert line.startswith(f"executor: '{instead}' instead of 'triton'")
+    assert line.endswith(f'its input is on {device}, not on a GPU')
+
+
+def test_auto_has_an_executor_for_each_device():
+    net = small(executor='auto')
+    assert net.executor == 'auto'
+    auto = pickle.loads(pickle.dumps(net.blocks[0].executor))
+    on = {device: auto.on(SimpleNamespace(device=torch.device(device))) for device in DEVICES}
+    assert [on[device] and on[device].name for device in DEVICES] == ['cpu', 'triton', None]
 
 
 def test_linear_layers_of_rows_within_larger_ones():

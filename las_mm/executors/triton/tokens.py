@@ -20,6 +20,13 @@ WIDEST_HEAD = 128  # channels: those of a head are in the registers of one progr
 WIDEST_NORM = 8192  # channels: so are those of a token that is normalised
 
 
+class _OnCpus(TokenExecutor):
+    """Who runs the layers where there is no GPU; on one the dense forward does."""
+
+    def on(self, x: Tensor) -> Executor[EncoderBlock] | None:
+        return self if x.device.type == 'cpu' else None
+
+
 class TritonTokenExecutor(Executor[EncoderBlock]):
     """Runs encoder layers without what they skip; the host never waits for a decision.
 
@@ -35,7 +42,7 @@ class TritonTokenExecutor(Executor[EncoderBlock]):
 
     def __init__(self, options: Options = DEFAULT) -> None:
         self.options = options
-        self.fallback = TokenExecutor()
+        self.fallback = _OnCpus()
 
     def prepare(self, block: EncoderBlock, x: Tensor) -> Run | str:
         if not block.maskers:  # and nothing beats the device's own kernels
