@@ -55,12 +55,12 @@ def test_auto_is_triton_on_a_gpu():
 )
 def test_gpus_for_which_kernels_are_not_built_fall_back(monkeypatch, capability, reason):
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: capability)
-    assert executor._why_not_machine(torch.device('cuda', 1), torch.float16) == reason
+    assert executor.why_not_machine(torch.device('cuda', 1), torch.float16) == reason
 
 
 def test_without_triton_the_reason_is_said(monkeypatch):
     monkeypatch.setattr(executor, 'find_spec', lambda name: None)
-    reason = executor._why_not_machine(torch.device('cuda'), torch.float32)
+    reason = executor.why_not_machine(torch.device('cuda'), torch.float32)
     assert reason == 'Triton is not installed'
 
 
