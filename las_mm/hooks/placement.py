@@ -77,7 +77,7 @@ class Placement:
             Unknown: If its meta data do not say enough, or its boxes are not upright.
         """
         shape = required(sample, 'img_shape')[:2]
-        boxes = upright_boxes(sample.get('gt_instances', ()))
+        boxes = boxes_of(sample)
         ignored = sample.get('ignored_instances')
         rest = upright_boxes(ignored) if ignored is not None and len(ignored) else boxes[:0]
         padded = any(type(step).__name__ in PADDING for step in self.moves)
@@ -256,6 +256,20 @@ def moved(boxes: Tensor, scale: Sequence[float], offset: Sequence[float]) -> Ten
     ends = boxes.double().view(-1, 2, 2) * boxes.new_tensor(scale, dtype=torch.double)
     ends = ends + boxes.new_tensor(offset, dtype=torch.double)
     return torch.cat([ends.min(1).values, ends.max(1).values], 1)
+
+
+def boxes_of(sample: Any) -> Tensor:
+    """(n, 4) ground-truth boxes of a sample as x1, y1, x2, y2.
+
+    A classifier's sample has them as ``gt_bboxes``, where its pipeline loads and packs them
+    (``PackInputs(algorithm_keys=['gt_bboxes'])``).
+
+    Raises:
+        Unknown: If it has none, or rotated ones and the like.
+    """
+    if 'gt_instances' not in sample and 'gt_bboxes' in sample:
+        return torch.as_tensor(sample.gt_bboxes).reshape(-1, 4)
+    return upright_boxes(sample.get('gt_instances', ()))
 
 
 def upright_boxes(instances: Any) -> Tensor:

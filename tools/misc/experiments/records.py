@@ -29,8 +29,9 @@ class Result:
 
     @property
     def accuracy(self) -> float:
-        """The task's metric."""
-        return self.record['metrics'][TASKS[self.experiment.task].metric]
+        """The task's metric, in percent."""
+        task = TASKS[self.experiment.task]
+        return self.record['metrics'][task.metric] * task.factor
 
     @property
     def setting(self) -> Experiment:

@@ -1,0 +1,1 @@
+"""What tools/prepare_data.py makes of archives and networks that others publish."""
