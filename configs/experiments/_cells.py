@@ -26,6 +26,7 @@ train_set = dict(
     data_root=data_root,
     metainfo=metainfo,
     ann_file='train.json',
+    data_prefix=dict(img=''),
     pipeline=train_pipeline,
 )
 val_set = {**train_set, 'ann_file': 'val.json', 'pipeline': test_pipeline, 'test_mode': True}

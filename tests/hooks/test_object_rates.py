@@ -1,8 +1,10 @@
 """Rates inside and outside of objects are those of the pixels, or there are none."""
 
+import json
 import logging
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,10 +12,15 @@ from hypothesis import strategies as st
 from mmdet.datasets.transforms import Resize
 from mmdet.models.data_preprocessors import DetDataPreprocessor
 from mmdet.registry import TRANSFORMS
+from mmengine.config import Config
 from mmengine.dataset import ConcatDataset
+from mmengine.registry import DefaultScope
+from mmpretrain.datasets import BaseDataset as PretrainDataset
+from PIL import Image
 from placed_images import Scene, Scenes, Watcher, read_rates, through, warped
 
 from las_mm.hooks import LatencyReportHook
+from las_mm.hooks.placement import Unknown, placement_of
 
 LOAD_IMAGE, PACK = dict(type='LoadImageFromNDArray'), dict(type='PackDetInputs')
 LOAD = dict(type='LoadAnnotations', with_bbox=True)
@@ -215,3 +222,23 @@ def test_boxes_of_other_shapes_are_left_out():
     packed['data_samples'].gt_instances.bboxes = boxes
     hook = after_test(MODELS[1], dataset, [[packed]])
     assert hook.reason == 'boxes of 5 numbers are not upright'
+
+
+def test_a_classifiers_boxes_are_those_that_its_pipeline_packs(tmp_path):
+    """As tiny20's config: a photograph is enlarged, and the box of its object with it."""
+    image = np.random.default_rng(0).integers(0, 256, (64, 48, 3), np.uint8)
+    Image.fromarray(image).save(tmp_path / 'image.png')
+    instance = dict(bbox=[6, 8, 30, 40], bbox_label=0, ignore_flag=0)
+    row = dict(img_path='image.png', gt_label=0, instances=[instance])
+    (tmp_path / 'test.json').write_text(json.dumps(dict(metainfo={}, data_list=[row])))
+    pipeline = Config.fromfile('configs/experiments/tiny20.py').test_pipeline
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        data = PretrainDataset('test.json', data_root=str(tmp_path), pipeline=pipeline)
+        sample = data[0]['data_samples']
+    placed = placement_of([data.pipeline]).place(sample)
+    scale = torch.tensor([128 / 48, 128 / 64] * 2, dtype=torch.double)
+    assert torch.allclose(placed.boxes, torch.tensor([[6.0, 8, 30, 40]]).double() * scale)
+    assert placed.picture == (0, 0, 128, 128) and not len(placed.ignored)
+    del sample.gt_bboxes
+    with pytest.raises(Unknown, match='the samples have no boxes'):
+        placement_of([data.pipeline]).place(sample)
