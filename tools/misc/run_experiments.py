@@ -20,8 +20,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from experiments.document import write_document
-from experiments.plan import TASKS, Experiment, make_config, make_test_config, plan
+from experiments.plan import Experiment, make_config, make_test_config, plan
 from experiments.records import Records
+from experiments.tasks import TASKS
 from mmengine.config import Config
 
 from las_mm.cli import run_cli

@@ -5,8 +5,9 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from experiments.figure import COSTS, group, plot_task, static_cost_at
-from experiments.plan import DEVICES, TASKS
+from experiments.plan import DEVICES
 from experiments.records import Result
+from experiments.tasks import TASKS
 from las_mm.files import write_whole
 from las_mm.reports.masks import save_figure
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.plan import TASKS, Experiment
+from experiments.plan import Experiment
+from experiments.tasks import TASKS
 from las_mm.files import read_json, write_whole
 
 # Of latency_report.json; the rest of it belongs to the checkout that the run was made in.
