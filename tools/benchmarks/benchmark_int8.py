@@ -1,7 +1,7 @@
 """Stages in 8 bits against OpenVINO: static and dynamic ResNets with the same weights.
 
-Needs openvino, nncf, onnx and onnxscript. Engines run in turn, round by round; times are medians, and
-ratios medians of those within a round. The stem is in each.
+Needs openvino, nncf, onnx and onnxscript. Engines run in turn, round by round; times are medians,
+and ratios medians of those within a round. The stem is in each.
 
 Example:
     python tools/benchmarks/benchmark_int8.py --depth 50 --sizes 1x224x224 8x224x224 1x800x1216
@@ -17,7 +17,8 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parent)]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import torch
 from benchmarking.masks import decide_masks
