@@ -81,7 +81,9 @@ def test_what_cannot_run_in_bf16_runs_in_fp32(backbone, images, caplog):
 def test_a_test_run_chooses(backbone):
     OptimizeHook(precision='auto').before_test(SimpleNamespace(model=backbone))
     assert (backbone.executor, backbone.precision) == ('auto', torch.bfloat16)
-    with pytest.raises(ValueError, match="precision: got 'half'; choose one of fp32, bf16, auto"):
+    with pytest.raises(
+        ValueError, match="precision: got 'half'; choose one of fp32, bf16, int8, auto"
+    ):
         OptimizeHook(precision='half')
 
 
@@ -96,8 +98,10 @@ def test_the_log_says_what_bf16_brings(backbone, images, caplog):
 
 
 def test_what_cannot_be_had_is_refused(backbone, monkeypatch):
-    with pytest.raises(ValueError, match="precision: got 'int8'; choose one of fp32, bf16, auto"):
-        las_mm.optimize_for_inference(backbone, precision='int8')
+    with pytest.raises(
+        ValueError, match="precision: got 'fp8'; choose one of fp32, bf16, int8, auto"
+    ):
+        las_mm.optimize_for_inference(backbone, precision='fp8')
     with pytest.raises(ValueError, match="but the executor is 'torch', and only 'auto' and 'cpu'"):
         las_mm.optimize_for_inference(backbone, 'torch', precision='bf16')
     with pytest.raises(ValueError, match="Linear has no dynamic backbone .*choose 'fp32' or"):
