@@ -72,7 +72,7 @@ def test_options(train, option, wanted):
 def test_precision(fail, demo_coco, tmp_path, checkpoint_of):
     argv = [LAS, checkpoint_of(50), '--work-dir', tmp_path / 'work']
     for extra, wanted in (
-        (['--precision', 'int8'], "precision: got 'int8'; choose one of fp32, bf16, auto"),
+        (['--precision', 'fp8'], "precision: got 'fp8'; choose one of fp32, bf16, int8, auto"),
         (['--precision', 'bf16', '--executor', 'dense'], "--precision: got 'bf16' with --executor"),
     ):
         line = fail('test', *argv, *extra, '--cfg-options', *data_options(demo_coco))
