@@ -18,10 +18,11 @@ from las_mm.executors.folding import (
 from las_mm.executors.memory import Memory
 from las_mm.models import DynamicBackbone
 from las_mm.ops.compiling import not_compiled
-from las_mm.ops.gradients import is_recorded, wants_gradients
+from las_mm.ops.gradients import is_exported, is_recorded, wants_gradients
 from las_mm.ops.plain import NORMS, inherits, is_watched, runs_as_shipped, why_not_plain
 from las_mm.ops.reasons import log_once
 
+from .recording import export_stem
 from .stand_ins import StandIn, run_own, stand_in
 
 
@@ -43,16 +44,24 @@ class Fold:
 
     def applies(self, x: Tensor) -> bool:
         """Whether the convolution may do the work of all on ``x``."""
-        if is_recorded() or wants_gradients(self.layers, x):
-            return False
-        children = self.parent._modules
-        same = all(children.get(n) is c for n, c in zip(self.names, self.layers, strict=True))
-        if not same or not runs_as_shipped(self.parent, *FORWARDS):
+        if is_recorded() or wants_gradients(self.layers, x) or not self._is_whole():
             return False
         reason = self.memory.remember(_why_not, self.layers, x.dtype)
         if reason:
             log_once(f'inference: some layers are not folded: {reason}')
         return not reason
+
+    def _is_whole(self) -> bool:
+        """Whether the parent still runs these layers one after the other."""
+        children = self.parent._modules
+        same = all(children.get(n) is c for n, c in zip(self.names, self.layers, strict=True))
+        return same and runs_as_shipped(self.parent, *FORWARDS)
+
+    def export(self, x: Tensor) -> Tensor | None:
+        """What comes out of the last layer, in an exported program; None if all must run."""
+        if len(self.layers) < 3 or not self._is_whole() or any(map(is_watched, self.layers)):
+            return None
+        return export_stem(self.layers, x)
 
     def folded(self, dtype: torch.dtype) -> FoldedConv:
         """Convolution and norm as one convolution of that dtype."""
@@ -104,9 +113,13 @@ class FoldingConv(StandIn):
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """(N, C_in, H, W) -> (N, C_out, H', W')."""
         fold = self.__dict__.get('_fold')  # gone where a bound method outlives the optimized model
-        if fold is None or getattr(x, '_norm_left_out', False) or not fold.applies(x):
+        if torch.compiler.is_dynamo_compiling():  # which fuses layers by itself
             return run_own(self, x, *args, **kwargs)
-        out = fold.run(x)
+        if fold is None or getattr(x, '_norm_left_out', False):
+            return run_own(self, x, *args, **kwargs)
+        out = fold.export(x) if is_exported() else fold.run(x) if fold.applies(x) else None
+        if out is None:
+            return run_own(self, x, *args, **kwargs)
         out._folded_by = fold
         return out
 
@@ -117,6 +130,8 @@ class FoldedAway(StandIn):
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The input itself, or the layer's output."""
         fold = self.__dict__.get('_fold')
+        if torch.compiler.is_dynamo_compiling():
+            return run_own(self, x, *args, **kwargs)
         if fold is not None and getattr(x, '_folded_by', None) is fold:
             return x
         return run_own(self, x, *args, **kwargs)

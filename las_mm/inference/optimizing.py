@@ -7,6 +7,7 @@ from torch import nn
 
 from las_mm.executors import find_executor
 from las_mm.layers import DynamicBlock, Executor
+from las_mm.layers.numbering import number_block
 from las_mm.models import DynamicBackbone
 from las_mm.ops.plain import inherits
 
@@ -85,7 +86,8 @@ def optimize_for_inference(
             if inherits(stage, nn.Sequential):  # not a dense block: it reads all earlier outputs
                 low = None if dtype is torch.uint8 else dtype
                 kind = Int8Stage if dtype is torch.uint8 else InferenceStage
-                stand_in(stage, kind, _dtype=low, _leads_on=leads_on, _chain=None, _int8=None)
+                own = dict(_dtype=low, _leads_on=leads_on, _number=number_block(stage))
+                stand_in(stage, kind, _chain=None, _int8=None, **own)
         if found is not None and found.name in ('auto', 'cpu'):
             fold_stem(backbone)
             for module in backbone.single_convs:

@@ -19,7 +19,7 @@ class Int8Stage(InferenceStage):
     What cannot run so, as with a hook on a block or while gradients are wanted, runs in float32.
     """
 
-    def forward(self, x: Tensor, private: bool = False) -> Tensor:
+    def run(self, x: Tensor, private: bool = False) -> Tensor:
         """(N, C, H, W) -> (N, C', H', W'), both in float32.
 
         Args:
@@ -27,7 +27,7 @@ class Int8Stage(InferenceStage):
             private: Whether the stage may write over it.
         """
         chain = self._find_int8(x) if can_be_cast(self, x) else None
-        return super().forward(x, private) if chain is None else chain.run(x)
+        return super().run(x, private) if chain is None else chain.run(x)
 
     @not_compiled  # looks into modules' dicts
     def _find_int8(self, x: Tensor) -> Int8Chain | None:

@@ -7,12 +7,14 @@ from torch import Tensor, nn
 
 from las_mm.executors.cpu.chain import Chain, why_not_chain
 from las_mm.layers import DynamicBlock
+from las_mm.layers.numbering import number_block
 from las_mm.ops.compiling import not_compiled
-from las_mm.ops.gradients import is_recorded, wants_gradients
+from las_mm.ops.gradients import is_compiled, is_exported, is_recorded, wants_gradients
 from las_mm.ops.plain import is_watched, runs_as_shipped
 from las_mm.ops.reasons import log_once
 
 from .precision import say_what_bf16_brings
+from .recording import export_stage
 from .stand_ins import StandIn, run_own
 
 
@@ -34,14 +36,34 @@ class InferenceStage(StandIn):
         """
         if not all(isinstance(block, DynamicBlock) for block in self.children()):
             return run_own(self, x)
+        if is_compiled() and can_be_recorded(self, x):
+            return torch.ops.las_mm.optimized_stage(x, self.__dict__['_number'])
+        return self.run(x, private)
+
+    def run(self, x: Tensor, private: bool = False) -> Tensor:
+        """What the forward is where no compiler reads it."""
         dtype, given = self.__dict__.get('_dtype'), x.dtype
         if dtype is not None and given != dtype and can_be_cast(self, x):
             x, private = x.to(dtype), True
-        chain = self._find_chain(x) if x.device.type == 'cpu' else None
-        out = self._run_blocks(x, private) if chain is None else chain.run(x, private)
+        out = self._run_recorded(x) if is_exported() else self._run_chain(x, private)
+        if out is None:
+            out = self._run_blocks(x, private)
         if dtype is None or self.__dict__['_leads_on']:
             return out
         return out.float()
+
+    def _run_recorded(self, x: Tensor) -> Tensor | None:
+        blocks = cast(list[DynamicBlock], list(self.children()))
+        watched = any(is_watched(part) for block in blocks for part in block.modules())
+        if watched or not all(runs_as_shipped(block, 'forward') for block in blocks):
+            return None
+        return export_stage(blocks, x)
+
+    def _run_chain(self, x: Tensor, private: bool) -> Tensor | None:
+        if x.device.type != 'cpu' or torch.compiler.is_compiling():
+            return None
+        chain = self._find_chain(x)
+        return None if chain is None else chain.run(x, private)
 
     @not_compiled  # looks into modules' dicts
     def _find_chain(self, x: Tensor) -> Chain | None:
@@ -58,7 +80,12 @@ class InferenceStage(StandIn):
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles pack their own blocks."""
-        return {key: value for key, value in self.__dict__.items() if key != '_chain'}
+        return {k: v for k, v in self.__dict__.items() if k not in ('_chain', '_number')}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Compiled graphs of a copy run the copy."""
+        super().__setstate__(state)
+        self.__dict__['_number'] = number_block(self)
 
     def _run_blocks(self, x: Tensor, private: bool) -> Tensor:
         """One block after another, each where its hooks can see it."""
@@ -84,6 +111,11 @@ class InferenceStage(StandIn):
             log_once(f'precision: some blocks compute in fp32: {reason}')
         wanted = x.float() if reason else low
         return wanted, private or wanted is not x
+
+
+def can_be_recorded(stage: nn.Module, x: Tensor) -> bool:
+    """Whether a compiled graph may run the stage as one operator: without gradients, on a CPU."""
+    return x.device.type == 'cpu' and not stage.training and not wants_gradients(stage, x)
 
 
 def can_be_cast(stage: nn.Module, x: Tensor) -> bool:

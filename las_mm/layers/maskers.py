@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from las_mm.ops import conv_size, gumbel_decision
+from las_mm.ops.gradients import is_recorded
 
 from .decision import BRANCH, SITES, Decision
 
@@ -104,9 +105,12 @@ class SpatialMasker(Masker):
 
     Attributes:
         window: Edge of the pooling windows in pixels of the input; None for a single one.
+        recorded_margins: Precision of decisions in exported and traced networks; in float32 some
+            near zero may fall otherwise.
     """
 
     window: int | None = None
+    recorded_margins: torch.dtype = torch.float64
 
     def __init__(self, in_channels: int, keep_bias: float = 5.0, skip_bias: float = 1.0) -> None:
         super().__init__()
@@ -161,6 +165,9 @@ class SpatialMasker(Masker):
         """Keep minus skip logit, times the pixels of the window: (N, C, H, W) -> (N, 1, h, w)."""
         weight, bias = self.difference()
         with torch.autocast(x.device.type, enabled=False):
+            if is_recorded():  # engines have products of matrices in double, and no convolutions
+                x, weight, bias = (part.to(self.recorded_margins) for part in (x, weight, bias))
+                return self.total((x.movedim(1, -1) @ weight + bias).unsqueeze(1))
             return self.total(F.conv2d(x.double(), weight.view(1, -1, 1, 1)) + bias)
 
     def macs(self, input_size: tuple[int, int]) -> int:
@@ -199,6 +206,10 @@ class PatchMasker(SpatialMasker):
     def total(self, x: Tensor) -> Tensor:
         if self.window == 1:
             return x
+        if is_recorded():  # for any input size: pooling that rounds up asks whether it divides it
+            padded = F.pad(x, [0, -x.shape[3] % self.window, 0, -x.shape[2] % self.window])
+            tiles = padded.unflatten(3, (-1, self.window)).unflatten(2, (-1, self.window))
+            return tiles.sum((3, 5))
         return F.avg_pool2d(x, self.window, ceil_mode=True, divisor_override=1)
 
     def extra_repr(self) -> str:

@@ -18,7 +18,7 @@ def to_contiguous(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         Itself if it is contiguous and of that dtype, else a copy.
     """
     widen = (x.dtype, dtype) == (torch.bfloat16, torch.float32)
-    if is_plain_channels_last(x) and not (is_recorded() or torch.compiler.is_compiling()):
+    if not (torch.compiler.is_compiling() or is_recorded()) and is_plain_channels_last(x):
         native, _ = load_native()
         if native is not None:
             x = native.to_contiguous(x, widen)

@@ -106,6 +106,11 @@ def why_not_chain(blocks: Sequence[DynamicBlock], x: Tensor) -> str | None:
     """The reason why the blocks cannot be a :class:`Chain` for x, None if they can."""
     if reason := why_not_watchable(blocks, x):
         return reason
+    return why_not_blocks(blocks, x)
+
+
+def why_not_blocks(blocks: Sequence[DynamicBlock], x: Tensor) -> str | None:
+    """The same for what the blocks are, whoever sees them run."""
     for index, block in enumerate(blocks):
         prepared = _prepare(block, x)
         if isinstance(prepared, str):

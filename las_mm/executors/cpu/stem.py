@@ -6,7 +6,13 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from las_mm.executors.folding import fold_conv, limit_of, why_not_act, why_not_foldable_layer
+from las_mm.executors.folding import (
+    FoldedConv,
+    fold_conv,
+    limit_of,
+    why_not_act,
+    why_not_foldable_layer,
+)
 from las_mm.ops.native.build import load_native
 from las_mm.ops.plain import inherits
 
@@ -25,22 +31,40 @@ def pack_stem(layers: nn.ModuleList, dtype: torch.dtype, isa: str = '') -> Any |
         dtype: Of the images, torch.float32 or torch.bfloat16.
         isa: Instruction set, as in :func:`~las_mm.executors.cpu.packing.pack_block`.
     """
-    conv, norm, act, *pool = layers
-    window = _window(pool[0]) if pool else (1, 1, 0)
-    if why_not_foldable_layer(conv, norm) or why_not_act(act) or window is None:
+    packable = parts_of_stem(layers, dtype)
+    if packable is None:
         return None
-    limit = limit_of(act)
-    folded = fold_conv(cast(nn.Conv2d, conv), norm, torch.float32)
-    small = max(folded.kernel_size, window[0]) <= LARGEST_KERNEL
-    if folded.groups > 1 or folded.dilation > 1 or not small or why_no_kernels(dtype):
-        return None
+    folded, window, limit, alone = packable
     native = cast(ModuleType, load_native()[0])
-    channels, exact = folded.weight.shape[1], dtype == torch.float32
-    if channels >= FEATURE_CHANNELS and not pool and (exact or channels % 2 == 0):
+    exact = dtype == torch.float32
+    if alone:
         kind = native.Float32Conv if exact else native.BFloat16Conv
         return kind(plain(folded, dtype), limit, isa)
     kind = native.Float32Stem if exact else native.BFloat16Stem
     return kind(plain(folded, dtype), window, isa, limit)
+
+
+def parts_of_stem(
+    layers: nn.ModuleList, dtype: torch.dtype
+) -> tuple[FoldedConv, tuple[int, int, int], float | None, bool] | None:
+    """The layers of :func:`pack_stem` as the extension takes them; None if it cannot run them.
+
+    Returns:
+        The folded convolution; kernel, stride and padding of the pooling; where the activation
+        ends; and whether it is a convolution of features that stands alone.
+    """
+    conv, norm, act, *pool = layers
+    window = _window(pool[0]) if pool else (1, 1, 0)
+    if why_not_foldable_layer(conv, norm) or why_not_act(act) or window is None:
+        return None
+    folded = fold_conv(cast(nn.Conv2d, conv), norm, torch.float32)
+    small = max(folded.kernel_size, window[0]) <= LARGEST_KERNEL
+    if folded.groups > 1 or folded.dilation > 1 or not small or why_no_kernels(dtype):
+        return None
+    channels = folded.weight.shape[1]
+    paired = dtype == torch.float32 or channels % 2 == 0
+    alone = channels >= FEATURE_CHANNELS and not pool and paired
+    return folded, window, limit_of(act), alone
 
 
 def _window(pool: nn.Module) -> tuple[int, int, int] | None:

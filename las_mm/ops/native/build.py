@@ -81,22 +81,25 @@ def _advice(error: Exception) -> str:
     return "install g++ >= 9 and Python's headers to build it"
 
 
-def build_library() -> Path:
-    """Build the extension into the cache, unless it is there; returns its path.
+def build_library(name: str = NAME) -> Path:
+    """Build a library into the cache, unless it is there; returns its path.
+
+    Args:
+        name: ``NAME`` for the extension of Python, ``OPERATORS`` for the library of operators.
 
     Raises:
         RuntimeError: If it cannot be compiled.
         OSError: If the cache cannot be written.
     """
-    path = _cached()
+    path = _cached(name)
     _find_or_build(path)
     if read_library(path) is None:
         raise OSError(f'{path} cannot be written')
     return path
 
 
-def _cached() -> Path:
-    return cache_folder() / build_key() / f'{NAME}.so'
+def _cached(name: str = NAME) -> Path:
+    return cache_folder() / build_key() / f'{name}.so'
 
 
 def _installed() -> ModuleType | None:
@@ -143,7 +146,7 @@ def _find_or_build(path: Path, unusable: bytes | None = None) -> bytes:
         with _turn(path.parent):
             library = read_library(path)  # others may have been at it meanwhile
             if library is None or library == unusable:
-                library = _compile(path.parent)
+                library = _compile(path.parent, path.stem)
                 try:
                     keep_library(path, library)
                 except OSError as error:
@@ -209,19 +212,20 @@ def _unlock(file: IO) -> None:
     fcntl.flock(file, fcntl.LOCK_UN)
 
 
-def _compile(folder: Path | None) -> bytes:
+def _compile(folder: Path | None, name: str = NAME) -> bytes:
     """Compile in the folder, or where the system keeps temporary files if there is no room."""
-    logger.warning('executor: building the C++ extension, once, for about half a minute')
+    what = 'C++ extension' if name == NAME else 'library of operators'
+    logger.warning(f'executor: building the {what}, once, for about half a minute')
     if folder is not None:
         try:
-            return _compile_in(folder)
+            return _compile_in(folder, name)
         except OSError as error:
             logger.debug(f'executor: no room to build in {folder}: {error}')
-    return _compile_in(None)
+    return _compile_in(None, name)
 
 
-def _compile_in(folder: Path | None) -> bytes:
+def _compile_in(folder: Path | None, name: str) -> bytes:
     with tempfile.TemporaryDirectory(
         prefix='build-', dir=folder, ignore_cleanup_errors=True
     ) as work:
-        return compile_library(Path(work))
+        return compile_library(Path(work), name)

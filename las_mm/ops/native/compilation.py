@@ -40,14 +40,18 @@ SANITIZER_FLAGS = [
     '-fno-omit-frame-pointer',
     '-fsanitize=address,undefined',
 ]
-LIBRARIES = ['-lc10', '-ltorch_cpu', '-ltorch', '-ltorch_python']
+OPERATORS = 'las_mm_operators'  # a library without Python, see operators.py
+LIBRARIES = ['-lc10', '-ltorch_cpu', '-ltorch']
+# The parts that are in one of the two libraries alone.
+OF_PYTHON, OF_OPERATORS = ('bindings.cpp', 'watch.cpp'), ('operators.cpp',)
 COMPILERS = ('c++', 'g++', 'clang++')
 NO_ROOM = ('No space left on device', 'Disk quota exceeded')
 
 
-def sources() -> list[str]:
-    """Paths of the translation units."""
-    return sorted(map(str, FOLDER.glob('*.cpp')))
+def sources(name: str = NAME) -> list[str]:
+    """Paths of the translation units of a library."""
+    others = OF_OPERATORS if name == NAME else OF_PYTHON
+    return sorted(str(path) for path in FOLDER.glob('*.cpp') if path.name not in others)
 
 
 def sanitized() -> bool:
@@ -76,11 +80,12 @@ def link_args() -> list[str]:
     return ['-fopenmp', *(['-fsanitize=address,undefined'] if sanitized() else [])]
 
 
-def compile_library(folder: Path) -> bytes:
+def compile_library(folder: Path, name: str = NAME) -> bytes:
     """The compiled extension.
 
     Args:
         folder: An empty one, to work in.
+        name: ``NAME`` for the extension of Python, ``OPERATORS`` for the library of operators.
 
     Raises:
         RuntimeError: If there is no compiler, or it fails; the message is its first error.
@@ -89,7 +94,7 @@ def compile_library(folder: Path) -> bytes:
     reasons = []
     for compiler in compilers():
         try:
-            return _compile_by(compiler, folder)
+            return _compile_by(compiler, folder, name)
         except RuntimeError as error:  # as of a clang++ without OpenMP beside a g++ with it
             reasons.append(error)
     raise reasons[0]
@@ -115,9 +120,9 @@ def compilers() -> list[list[str]]:
     return found
 
 
-def _compile_by(compiler: list[str], folder: Path) -> bytes:
+def _compile_by(compiler: list[str], folder: Path, name: str) -> bytes:
     flags = [*compiler, *compile_args(), *_interface_args()]
-    paths = sources()
+    paths = sources(name)
     objects = [str(folder / f'{Path(path).stem}.o') for path in paths]
     commands = [[*flags, '-c', path, '-o', to] for path, to in zip(paths, objects, strict=True)]
     with ThreadPoolExecutor(_jobs()) as pool:
@@ -126,10 +131,11 @@ def _compile_by(compiler: list[str], folder: Path) -> bytes:
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    library = folder / f'{NAME}.so'
+    library = folder / f'{name}.so'
+    libraries = [*LIBRARIES, *(['-ltorch_python'] if name == NAME else [])]
     place = f'-L{Path(torch.__file__).parent / "lib"}'
     _run(
-        [*compiler, '-shared', *objects, *link_args(), place, *LIBRARIES, '-o', str(library)],
+        [*compiler, '-shared', *objects, *link_args(), place, *libraries, '-o', str(library)],
         folder,
     )
     return library.read_bytes()
