@@ -95,7 +95,7 @@ def tested(run, trained, demo_coco):
 
 def test_report_is_printed_and_written(tested):
     root, output = tested
-    report = json.loads((root / 'test' / 'latency_report.json').read_text())
+    report = read_report(root / 'test')
     assert [row['device'] for row in report['devices']] == ['tx2', 'v100']
     assert report['images'] == 4
     measured = report['measured']
@@ -125,6 +125,30 @@ def test_sparse_and_dense_execution_detect_the_same(run, tested, demo_coco):
         torch.testing.assert_close(ours['bboxes'], wanted['bboxes'], rtol=1e-4, atol=1e-2)
 
 
+def test_a_calibrated_network_is_tested_in_8_bits(run, tested, demo_coco):
+    """Its masks are nearly those of the float network, so its report is, too."""
+    root, _ = tested
+    checkpoint, small = root / 'las' / 'epoch_1.pth', smaller(demo_coco)
+    argv = [LAS, root / 'las' / 'epoch_1_int8.pth', '--work-dir', root / 'int8']
+    said = run('tools/test.py', LAS, checkpoint, *argv[2:], '--precision', 'int8', *small, code=2)
+    assert "precision: got 'int8', but" in said and 'tools/quantize.py' in said
+    said = run('tools/quantize.py', LAS, checkpoint, '--images', 2, *argv[2:], *small)
+    assert '16 blocks calibrated' in said
+    run('tools/test.py', *argv, '--precision', 'int8', *small)
+    float_rates, rates = (
+        [stage['activation_rate'] for stage in read_report(root / name)['stages']]
+        for name in ('test', 'int8')
+    )
+    assert rates == pytest.approx(float_rates, abs=0.05)
+    argv = ['tools/quantize.py', LAS, checkpoint]
+    assert '--images: got 0; give at least 1' in run(*argv, '--images', 0, code=2)
+    assert "--out: got 'a.txt'; it must end in .pth" in run(*argv, '--out', 'a.txt', code=2)
+
+
+def read_report(work_dir):
+    return json.loads((work_dir / 'latency_report.json').read_text())
+
+
 def test_predictor_reads_the_report(run, tested):
     root, _ = tested
     report = root / 'test' / 'latency_report.json'
@@ -141,7 +165,7 @@ def test_page_of_the_test_run_is_made(run, tested, demo_coco):
     assert '2 images' in run(*argv, *smaller(demo_coco))
     page = (root / 'test' / 'report.html').read_text()
     assert page.count('data:image/jpeg') == 2 * (1 + 4), 'predictions and four stages each'
-    report = json.loads((root / 'test' / 'latency_report.json').read_text())
+    report = read_report(root / 'test')
     assert f'{report["flops"]["ratio"]:.3f}' in page and 'coco/bbox_mAP' in page
     assert 'SparsityLossHook' in page, 'the config'
 
