@@ -32,6 +32,7 @@ EXTRAS = {
     'openmmlab': [*BASE, DET, PRETRAIN],
     'docs': ['furo', 'myst-parser', 'sphinx>=8.2'],
     'demo': ['pillow', 'pycocotools', 'scikit-image', 'scikit-learn', 'scipy'],
+    'export': ['onnx', 'onnxscript'],
     'plot': ['matplotlib'],
     'tests': ['hypothesis', 'mypy', 'pytest', 'pytest-xdist', 'ruff', 'types-PyYAML'],
 }

@@ -19,6 +19,8 @@ class Int8Stage(InferenceStage):
     What cannot run so, as with a hook on a block or while gradients are wanted, runs in float32.
     """
 
+    in_bytes = True
+
     def run(self, x: Tensor, private: bool = False) -> Tensor:
         """(N, C, H, W) -> (N, C', H', W'), both in float32.
 

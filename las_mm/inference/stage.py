@@ -1,6 +1,6 @@
 """A stage of a backbone in inference: in one native call where that is possible."""
 
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,12 @@ class InferenceStage(StandIn):
     and output belong to others and are left alone.
 
     Where it has a precision, its blocks compute in that, but for those that cannot.
+
+    Attributes:
+        in_bytes: Whether that precision is int8.
     """
+
+    in_bytes: ClassVar[bool] = False
 
     def forward(self, x: Tensor, private: bool = False) -> Tensor:
         """(N, C, H, W) -> (N, C', H', W').
@@ -43,6 +48,8 @@ class InferenceStage(StandIn):
     def run(self, x: Tensor, private: bool = False) -> Tensor:
         """What the forward is where no compiler reads it."""
         dtype, given = self.__dict__.get('_dtype'), x.dtype
+        if is_exported() and (dtype is not None or self.in_bytes):
+            log_once("export: stages are recorded in fp32, not in the model's precision")
         if dtype is not None and given != dtype and can_be_cast(self, x):
             x, private = x.to(dtype), True
         out = self._run_recorded(x) if is_exported() else self._run_chain(x, private)

@@ -104,3 +104,19 @@ def test_with_gradients_it_is_recorded_densely_and_said(caplog):
     assert said == [f'export: some stages are recorded densely: {reason}']
     with torch.no_grad():
         assert difference(exported.module()(IMAGES), network()(IMAGES)) < 1e-5
+
+
+@torch.no_grad()
+def test_a_quantized_stage_stays_so_when_compiled_and_is_said_to_be_exported_in_float(caplog):
+    from las_mm.ops.reasons import log_once
+
+    log_once.cache_clear()
+    model = las_mm.quantize(network(), [IMAGES])
+    las_mm.optimize_for_inference(model, 'cpu', precision='int8')
+    wanted = model(IMAGES)
+    compiled = torch.compile(model, fullgraph=True, backend='aot_eager')
+    assert difference(compiled(IMAGES), wanted) == 0
+    exported = torch.export.export(model, (IMAGES,))
+    assert difference(exported.module()(IMAGES), network()(IMAGES)) < 1e-5
+    said = [record.getMessage() for record in caplog.records if record.name == 'las_mm']
+    assert said.count("export: stages are recorded in fp32, not in the model's precision") == 1
