@@ -32,7 +32,7 @@ class Int8Chain(Chain):
         self._watch_blocks(blocks, x.dtype)
 
     def run(self, x: Tensor, private: bool = False) -> Tensor:
-        """As :meth:`Chain.run`; the input is never written over."""
+        """As :meth:`~las_mm.executors.cpu.chain.Chain.run`; the input is never written over."""
         sizes = self._input_sizes((x.shape[-2], x.shape[-1]))
         x = x.contiguous(memory_format=torch.channels_last)
         decided = [decided_mask(masker, x) for masker in self._maskers]
