@@ -13,6 +13,7 @@ Examples:
 import argparse
 import shutil
 import sys
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,6 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from mmengine.config import Config, ConfigDict
-from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import load_checkpoint
 from torch import Tensor, nn
 
 import las_mm
@@ -31,6 +29,7 @@ from las_mm.models.backbone import find_backbone
 from las_mm.ops.native.build import build_library
 from las_mm.ops.native.compilation import OPERATORS
 from las_mm.ops.native.operators import load_operators
+from las_mm.reports.prediction import load_model
 
 SUFFIXES = {'aoti': '.pt2', 'onnx': '.onnx'}
 NEEDED = {'aoti': (), 'onnx': ('onnx', 'onnxscript')}
@@ -98,25 +97,11 @@ def check(args: argparse.Namespace) -> None:
         raise ValueError(f'--format: aoti has no operators to call here: {reason}; try onnx')
 
 
-def build_model(cfg: Config, checkpoint: str) -> nn.Module:
-    """The trained model in eval mode."""
-    init_default_scope(cfg.get('default_scope') or 'mmengine')
-    model = ConfigDict(cfg.model)
-    if cfg.get('data_preprocessor'):  # as a runner does
-        model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    built = MODELS.build(model)
-    load_checkpoint(built, checkpoint, map_location='cpu')
-    built.eval()
-    find_backbone(built)
-    return built
-
-
 def write_package(network: Network, images: Tensor, sizes: Any, out: Path) -> None:
-    """Write an AOTInductor package, and the library that it calls beside it."""
+    """Write an AOTInductor package."""
     las_mm.optimize_for_inference(network.model, 'cpu')
     program = torch.export.export(network, (images,), dynamic_shapes=sizes)
     torch._inductor.aoti_compile_and_package(program, package_path=str(out))
-    shutil.copy(build_library(OPERATORS), out.with_name(LIBRARY))
 
 
 def write_onnx(network: Network, images: Tensor, sizes: Any, out: Path) -> None:
@@ -137,15 +122,21 @@ def main() -> None:
     check(args)
     cfg = load_config(args)
     out = args.out or Path(cfg.work_dir) / f'network{SUFFIXES[args.format]}'
-    network = Network(build_model(cfg, args.checkpoint), args.with_masks).eval()
+    model, _ = load_model(cfg, args.checkpoint)
+    find_backbone(model)  # or it is refused
+    network = Network(model, args.with_masks).eval()
     images = torch.randn(args.batch, 3, *args.size, generator=torch.Generator().manual_seed(0))
     wanted = network(images)
     dynamic = torch.export.Dim.DYNAMIC
     sizes = None if args.fixed else ({2: dynamic, 3: dynamic},)
     out.parent.mkdir(parents=True, exist_ok=True)
-    (write_package if args.format == 'aoti' else write_onnx)(network, images, sizes, out)
+    with tempfile.TemporaryDirectory(dir=out.parent) as folder:  # nothing half-written is left
+        whole = Path(folder) / out.name
+        (write_package if args.format == 'aoti' else write_onnx)(network, images, sizes, whole)
+        whole.replace(out)
     print(f'{out}: {out.stat().st_size / 2**20:.1f} MiB')
     if args.format == 'aoti':
+        shutil.copy(build_library(OPERATORS), out.with_name(LIBRARY))
         outs = torch._inductor.aoti_load_package(str(out))(images)
         print(f'outputs differ by {difference(outs, wanted):.1e} of the largest value')
 

@@ -11,6 +11,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose
 from mmengine.registry import DATASETS, MODELS, VISUALIZERS, init_default_scope
 from mmengine.runner import load_checkpoint
+from torch import nn
 
 from las_mm.config.testing import visualizer_of
 from las_mm.config_parts import innermost_datasets, type_name
@@ -58,13 +59,9 @@ class Predictor:
     """
 
     def __init__(self, cfg: Config, checkpoint: str, device: str = 'cpu') -> None:
-        init_default_scope(cfg.get('default_scope') or 'mmengine')
-        model = ConfigDict(cfg.model)
-        if cfg.get('data_preprocessor'):  # as a runner does
-            model.setdefault('data_preprocessor', cfg.data_preprocessor)
-        self.model: Any = MODELS.build(model)
-        saved = load_checkpoint(self.model, checkpoint, map_location='cpu')
-        self.model.to(device).eval()
+        self.model: Any
+        self.model, saved = load_model(cfg, checkpoint)
+        self.model.to(device)
         self.backbone = find_backbone(self.model)
         # mmpretrain's configs leave the name to the runner.
         visualizer = {'name': 'visualizer', **visualizer_of(cfg), 'vis_backends': None}
@@ -104,6 +101,26 @@ class Predictor:
             return self.visualizer.visualize_cls(original, sample, draw_gt=False, rescale_factor=2)
         self.visualizer.add_datasample('', original, sample, draw_gt=False, show=False)
         return self.visualizer.get_image()
+
+
+def load_model(cfg: Config, checkpoint: str) -> tuple[nn.Module, dict]:
+    """The model of a config with its weights, in eval mode on the CPU, and the checkpoint.
+
+    Args:
+        cfg: The config.
+        checkpoint: Path or URL of the weights.
+
+    Raises:
+        FileNotFoundError, ValueError: If the checkpoint is missing or unreadable.
+    """
+    init_default_scope(cfg.get('default_scope') or 'mmengine')
+    options = ConfigDict(cfg.model)
+    if cfg.get('data_preprocessor'):  # as a runner does
+        options.setdefault('data_preprocessor', cfg.data_preprocessor)
+    model = MODELS.build(options)
+    saved = load_checkpoint(model, checkpoint, map_location='cpu')
+    model.eval()
+    return model, saved
 
 
 def _as_picture(image: np.ndarray) -> np.ndarray:

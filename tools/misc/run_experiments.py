@@ -1,7 +1,7 @@
 """Train and test every network of docs/experiments.md, and write that page from the results.
 
 A run that is complete is left alone and one that was stopped goes on, so that the same command can
-be given again at any time. All of them take a day on two cores.
+be given again at any time. All of them take days on two cores.
 tools/prepare_data.py makes the data.
 
 Examples:
